@@ -1,0 +1,79 @@
+// swift-tools-version: 6.2
+// Targets follow the layers of docs/modules.md: a target may import only what stands below it.
+import PackageDescription
+
+let strict: [SwiftSetting] = [.treatAllWarnings(as: .error)]
+
+/// A library target of this package with its dependencies inside the package and outside it.
+func layer(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+  .target(name: name, dependencies: dependencies, swiftSettings: strict)
+}
+
+/// A test target with the helpers that start real servers.
+func tests(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+  .testTarget(name: name, dependencies: dependencies + ["TestSupport"], swiftSettings: strict)
+}
+
+let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
+let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
+let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let yams = Target.Dependency.product(name: "Yams", package: "Yams")
+
+let package = Package(
+  name: "tidemark",
+  products: [.executable(name: "tidemark", targets: ["tidemark"])],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+    .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+    .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
+  ],
+  targets: [
+    // C libraries: module map and shim header only.
+    .systemLibrary(name: "CLibpq", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
+    .systemLibrary(name: "CLibcurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
+    .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
+    .systemLibrary(name: "CLibcrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
+    .systemLibrary(name: "CLinux"),
+
+    // Foundations.
+    layer("Diagnostics", [logging]),
+    layer("SystemSupport", ["Diagnostics", "CLinux"]),
+    layer("PostgresFormats", ["Diagnostics", "CLinux"]),
+
+    // Building blocks.
+    layer("ObjectStorage", ["Diagnostics", "SystemSupport"]),
+    layer("S3Storage", ["ObjectStorage", "Diagnostics", "SystemSupport", "CLibcurl", "CLibcrypto"]),
+    layer("Envelope", ["Diagnostics", "SystemSupport", "CZstd", "CLibcrypto", crypto]),
+    layer("PostgresReplication", ["PostgresFormats", "Diagnostics", "SystemSupport", "CLibpq"]),
+
+    // Repository.
+    layer("BackupRepository", ["ObjectStorage", "Envelope", "PostgresFormats", "Diagnostics", "SystemSupport"]),
+
+    // Engines.
+    layer("BaseBackup", ["BackupRepository", "PostgresReplication"]),
+    layer("WALArchive", ["BackupRepository"]),
+    layer("PointInTimeRestore", ["BackupRepository", "PostgresReplication"]),
+
+    // Service.
+    layer("Configuration", ["BackupRepository", "S3Storage", yams]),
+
+    // Commands.
+    layer("TidemarkCommands", ["Configuration", "BaseBackup", "WALArchive", "PointInTimeRestore", argumentParser]),
+    .executableTarget(name: "tidemark", dependencies: ["TidemarkCommands"], swiftSettings: strict),
+
+    // Tests: `TestSupport` starts PostgreSQL and S3 servers on free ports.
+    .target(
+      name: "TestSupport", dependencies: ["Diagnostics", "SystemSupport"], path: "Tests/TestSupport",
+      swiftSettings: strict),
+    tests("SystemSupportTests", ["SystemSupport", "Diagnostics"]),
+    tests("PostgresFormatsTests", ["PostgresFormats"]),
+    tests("ObjectStorageTests", ["ObjectStorage", "S3Storage"]),
+    tests("EnvelopeTests", ["Envelope"]),
+    tests("PostgresReplicationTests", ["PostgresReplication"]),
+    tests("BackupRepositoryTests", ["BackupRepository"]),
+    tests("ConfigurationTests", ["Configuration"]),
+    tests("EndToEndTests", ["TidemarkCommands"]),
+  ],
+  swiftLanguageModes: [.v6]
+)

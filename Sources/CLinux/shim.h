@@ -1,0 +1,70 @@
+// What Swift's importer can't reach of Linux and the CPU: variadic calls, headers that Glibc's module map leaves out,
+// and the CRC32C instruction.
+#pragma once
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE 1
+#endif
+#include <errno.h>
+#include <fcntl.h>
+#include <malloc.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/file.h>
+#include <pthread.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+/// open(2): the variadic form isn't imported.
+static inline int clinux_open(const char *path, int flags, mode_t mode) { return open(path, flags | O_CLOEXEC, mode); }
+
+/// syncfs(2): flushes the file system that holds `fd`.
+static inline int clinux_syncfs(int fd) { return syncfs(fd); }
+
+/// pthread_setname_np(3) for the calling thread; 15 bytes at most.
+static inline void clinux_name_this_thread(const char *name) { pthread_setname_np(pthread_self(), name); }
+
+/// prctl(PR_SET_DUMPABLE, 0): no core file and no ptrace by others.
+static inline int clinux_forbid_core_dump(void) { return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); }
+
+#if defined(__x86_64__)
+__attribute__((target("sse4.2"))) static inline uint32_t clinux_crc32c_hardware(uint32_t crc, const uint8_t *p, size_t n) {
+  uint64_t c = crc;
+  while (n >= 8) {
+    uint64_t v;
+    memcpy(&v, p, 8);
+    c = __builtin_ia32_crc32di(c, v);
+    p += 8;
+    n -= 8;
+  }
+  while (n--) c = __builtin_ia32_crc32qi((uint32_t)c, *p++);
+  return (uint32_t)c;
+}
+static inline int clinux_crc32c_hardware_available(void) { return __builtin_cpu_supports("sse4.2"); }
+#else
+static inline uint32_t clinux_crc32c_hardware(uint32_t crc, const uint8_t *p, size_t n) { (void)p; (void)n; return crc; }
+static inline int clinux_crc32c_hardware_available(void) { return 0; }
+#endif
+
+/// CRC32C (Castagnoli), reflected, without the initial and final inversion; bit by bit, for CPUs without the instruction.
+static inline uint32_t clinux_crc32c_portable(uint32_t crc, const uint8_t *p, size_t n) {
+  while (n--) {
+    crc ^= *p++;
+    for (int k = 0; k < 8; k++) crc = (crc >> 1) ^ (0x82F63B78u & (0u - (crc & 1u)));
+  }
+  return crc;
+}
+
+/// CRC32C, reflected, without the initial and final inversion.
+static inline uint32_t clinux_crc32c(uint32_t crc, const uint8_t *p, size_t n) {
+  return clinux_crc32c_hardware_available() ? clinux_crc32c_hardware(crc, p, n) : clinux_crc32c_portable(crc, p, n);
+}
+
+/// Keeps large buffers in the heap: glibc otherwise maps and unmaps each, and every first touch is a page fault.
+static inline void clinux_keep_large_buffers(void) {
+  mallopt(M_MMAP_THRESHOLD, 64 << 20);
+  mallopt(M_TRIM_THRESHOLD, 128 << 20);
+  mallopt(M_ARENA_MAX, 2);
+}

@@ -1,0 +1,95 @@
+// The contract of an object store. Every store keeps it, and one conformance suite proves it for each.
+//
+// - Objects are created once and never overwritten. `create` is safe to repeat: when an answer was lost and the
+//   repetition finds the object there, the outcome is `.exists` and the caller compares.
+// - A method returns when the store has acknowledged, never before. A body that was returned is complete: its length
+//   was checked against what the store announced.
+// - Retries with back-off happen inside, until the deadline; what is permanent (denied, missing) is thrown at once.
+// - Absence is an answer: `objectNotFound` is thrown (or `nil` returned) only when the store said so.
+import Diagnostics
+import SystemSupport
+
+/// A store of immutable objects: a bucket, or a directory.
+package protocol ObjectStore: Sendable {
+  /// Where this is, for messages: "s3://bucket at http://host:port". No secrets.
+  var location: String { get }
+
+  /// Creates `key` with `bytes`, durably, unless it exists.
+  /// - Returns: `.created`, or `.exists` with the store unchanged.
+  /// - Throws: `region-unreachable`, `region-throttled`, `access-denied`, `credentials-missing`, `bucket-missing`,
+  ///   `store-answer-invalid`, `store-refused`, `clock-skewed`.
+  func create(_ key: ObjectKey, _ bytes: [UInt8], deadline: Deadline) throws(TidemarkError) -> CreationOutcome
+
+  /// The object's bytes, all or those of `range`. A range that reaches past the end is cut at the end.
+  /// - Throws: `object-not-found` when the store says that there is none, otherwise as `create`.
+  func read(_ key: ObjectKey, range: ByteRange?, deadline: Deadline) throws(TidemarkError) -> [UInt8]
+
+  /// What the store knows about `key`; `nil` when it says that there is none.
+  func information(_ key: ObjectKey, deadline: Deadline) throws(TidemarkError) -> ObjectInformation?
+
+  /// Calls `body` for each object whose key begins with `prefix`, in ascending order of the keys' UTF-8 bytes,
+  /// holding one page at a time. `startingAfter` skips keys up to and including that one. Ends early when `body`
+  /// returns `false`. Objects created while it runs may or may not be seen.
+  func list(
+    prefix: String, startingAfter: String?, deadline: Deadline, _ body: (ObjectInformation) throws -> Bool
+  ) throws(TidemarkError)
+
+  /// Deletes `keys`. A key that doesn't exist counts as deleted.
+  /// - Returns: the keys that are still there, each with the store's reason.
+  func delete(_ keys: [ObjectKey], deadline: Deadline) throws(TidemarkError) -> [DeletionFailure]
+
+  /// Whether the store itself refuses to create what exists. Found out by trial, with a small object at `probe`, which
+  /// is left there (the credentials may not be allowed to delete).
+  func honoursConditionalCreation(probe: ObjectKey, deadline: Deadline) throws(TidemarkError) -> Bool
+
+  /// The store's clock less ours when it last answered; `nil` before the first answer, and where it has no clock.
+  var clockOffset: Duration? { get }
+
+  /// What has been asked of this store so far.
+  var statistics: StoreStatistics { get }
+}
+
+package enum CreationOutcome: Sendable, Equatable {
+  case created
+  case exists
+}
+
+/// A part of an object.
+package enum ByteRange: Sendable, Equatable {
+  /// `count` bytes from `offset`; fewer when the object ends before.
+  case bytes(offset: Int64, count: Int64)
+  /// The last `count` bytes; the whole object when it is shorter.
+  case suffix(count: Int64)
+}
+
+package struct ObjectInformation: Sendable, Equatable {
+  package var key: ObjectKey
+  package var byteCount: Int64
+  /// When the store says that it was written, in seconds since 1970.
+  package var modified: Int64
+
+  package init(key: ObjectKey, byteCount: Int64, modified: Int64) {
+    self.key = key
+    self.byteCount = byteCount
+    self.modified = modified
+  }
+}
+
+package struct DeletionFailure: Sendable, Equatable {
+  package var key: ObjectKey
+  package var reason: String
+
+  package init(key: ObjectKey, reason: String) {
+    self.key = key
+    self.reason = reason
+  }
+}
+
+/// Sums since the store was opened.
+package struct StoreStatistics: Sendable, Equatable {
+  package var requests = 0
+  package var failures = 0
+  package var bytesSent: Int64 = 0
+  package var bytesReceived: Int64 = 0
+  package init() {}
+}

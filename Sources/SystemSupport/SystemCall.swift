@@ -1,0 +1,25 @@
+// System calls whose failure becomes a `TidemarkError` with errno's text and the file's name.
+import CLinux
+import Diagnostics
+import Glibc
+
+/// The error for a failed system call on `path`, from the current `errno` unless one is given.
+package func systemError(_ doing: String, _ path: String, errno number: Int32 = errno) -> TidemarkError {
+  let cause = String(cString: strerror(number))
+  switch number {
+  case EACCES, EPERM, EROFS: return TidemarkError(.localPermission, doing, object: path, cause: cause)
+  default: return TidemarkError(.localIO, doing, object: path, cause: cause)
+  }
+}
+
+/// Calls `body` until it isn't interrupted by a signal; a negative result throws.
+@discardableResult
+package func retryingInterrupts<Result: FixedWidthInteger & SignedInteger>(
+  _ doing: String, _ path: String, _ body: () -> Result
+) throws(TidemarkError) -> Result {
+  while true {
+    let result = body()
+    if result >= 0 { return result }
+    if errno != EINTR { throw systemError(doing, path) }
+  }
+}

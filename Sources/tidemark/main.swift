@@ -1,0 +1,2 @@
+// The executable: everything is in TidemarkCommands.
+import TidemarkCommands
