@@ -1,0 +1,178 @@
+// Creating one object in all regions at once, from one buffer.
+import Diagnostics
+import Glibc
+import ObjectStorage
+import Synchronization
+import SystemSupport
+
+/// How the creation of one object ended.
+package struct CreationReport: Sendable, Equatable {
+  /// The regions that hold it now, by this creation or an earlier one.
+  package var holders: [String] = []
+  /// The regions to which a copy is owed.
+  package var debtors: [String] = []
+  /// The regions that held it before.
+  package var existed: [String] = []
+}
+
+extension RegionSet {
+  /// How often a region that refuses at once is tried again within ``DurabilityPolicy/degradeAfter``.
+  private static let refusalRetryInterval = Duration.seconds(1)
+  /// How long an object that is already durable by policy waits for the regions that are still at it.
+  private static let stragglerGrace = Duration.seconds(2)
+  /// How long a probe of a region that is known to be down may take.
+  private static let probeLimit = Duration.seconds(2)
+
+  /// Creates `name` in every region.
+  ///
+  /// Returns when the policy's number of regions hold it; or, when others have been failing for longer than
+  /// `degrade-after`, one region. What a region lacks is recorded as a debt, durably, before this returns.
+  ///
+  /// `isSame` is asked about an object that was there before: `true` when it is this one (an earlier attempt whose
+  /// answer was lost, or another process's); throwing or `false` refuses the creation.
+  /// - Throws: `durability-not-reached` when no region, or not enough regions in time, hold it; what `isSame` throws.
+  @discardableResult
+  package func create(
+    _ name: ObjectName, _ bytes: [UInt8], isSame: @escaping @Sendable (Region) throws -> Bool
+  ) throws(TidemarkError) -> CreationReport {
+    let outcomes = Mutex<[String: Result<CreationOutcome, TidemarkError>]>([:])
+    let changed = Condition()
+    let enough = min(policy.required, regions.count)
+    // Set when the caller has its answer: what is still running then stops trying.
+    let settled = Cancellation()
+
+    let threads = regions.map { region in
+      WorkerThread<Void>("put-\(region.name)") { [self] in
+        let outcome = Result { () throws(TidemarkError) in
+          try createInRegion(region, name, bytes, settled: settled, isSame: isSame)
+        }
+        outcomes.withLock { $0[region.name] = outcome }
+        changed.signal()
+      }
+    }
+    // Waits for all, but once enough regions hold the object, for the others no longer than the grace.
+    var graceEnds = Deadline.never
+    while true {
+      let ticket = changed.ticket()
+      let (finished, holding) = outcomes.withLock { outcomes in
+        (outcomes.count, outcomes.values.count { if case .success = $0 { true } else { false } })
+      }
+      if finished == regions.count { break }
+      if holding >= enough, graceEnds.remaining == nil { graceEnds = .after(Self.stragglerGrace) }
+      if graceEnds.hasPassed { break }
+      changed.wait(ticket, until: graceEnds)
+    }
+    settled.cancel()
+    for thread in threads { try thread.join() }
+    CrashPoint.reach("create.before-debts")
+    return try settle(name, outcomes.withLock { $0 })
+  }
+
+  /// Counts the outcomes, records debts, and decides.
+  private func settle(
+    _ name: ObjectName, _ outcomes: [String: Result<CreationOutcome, TidemarkError>]
+  ) throws(TidemarkError) -> CreationReport {
+    var report = CreationReport()
+    var failures: [(region: Region, error: TidemarkError)] = []
+    for region in regions {
+      switch outcomes[region.name] {
+      case .success(let outcome):
+        report.holders.append(region.name)
+        if outcome == .exists { report.existed.append(region.name) }
+      case .failure(let error):
+        if Self.isRefusal(error) { throw error }
+        failures.append((region, error))
+      case nil: failures.append((region, TidemarkError(.regionUnreachable, "the region has not answered yet")))
+      }
+    }
+    let enough = min(policy.required, regions.count)
+    let isDegraded = failures.allSatisfy { ($0.region.health.failingFor ?? .zero) >= policy.degradeAfter }
+    guard !report.holders.isEmpty, report.holders.count >= enough || isDegraded else {
+      throw TidemarkError(
+        .durabilityNotReached, "\(report.holders.count) of \(enough) required regions hold the object",
+        object: name.text,
+        cause: failures.map { "\($0.region.name): \($0.error.description)" }.joined(separator: "; "),
+        kept: report.holders.isEmpty ? nil : "the copies in \(report.holders.joined(separator: ", "))",
+        next: "'tidemark check' tests each region")
+    }
+    for failure in failures {
+      try debts.record(Debt(region: failure.region.name, object: name))
+      log.record(.debt, region: failure.region.name, object: name, detail: failure.error.description)
+      report.debtors.append(failure.region.name)
+    }
+    return report
+  }
+
+  /// What no other region and no waiting can change: it must never become a debt.
+  private static func isRefusal(_ error: TidemarkError) -> Bool {
+    switch error.code {
+    case .walConflict, .interrupted, .internalFault, .objectDamaged, .repositoryForeign: true
+    default: false
+    }
+  }
+
+  /// Creates the object in one region, trying until the region has been failing for `degrade-after`.
+  private func createInRegion(
+    _ region: Region, _ name: ObjectName, _ bytes: [UInt8], settled: Cancellation,
+    isSame: @Sendable (Region) throws -> Bool
+  ) throws(TidemarkError) -> CreationOutcome {
+    let failingFor = region.health.failingFor
+    if let failingFor, failingFor >= policy.degradeAfter, !region.health.claimProbe() {
+      throw TidemarkError(
+        .regionUnreachable, "the region has been failing for \(failingFor.components.seconds) s and is not asked now",
+        object: region.name)
+    }
+    let patience =
+      failingFor.map { max(Self.probeLimit, policy.degradeAfter - $0) } ?? max(Self.probeLimit, policy.degradeAfter)
+    let deadline = Deadline.after(patience).cancelled(by: settled)
+    while true {
+      try Termination.check()
+      do throws(TidemarkError) {
+        return try createOnce(region, name, bytes, deadline: deadline, isSame: isSame)
+      } catch {
+        if Self.isRefusal(error) || settled.isCancelled { throw error }
+        if (deadline.remaining ?? .zero) <= Self.refusalRetryInterval { throw error }
+        log.record(.failed, region: region.name, object: name, detail: error.description)
+      }
+      usleep(UInt32(Self.refusalRetryInterval.milliseconds * 1000))
+    }
+  }
+
+  private func createOnce(
+    _ region: Region, _ name: ObjectName, _ bytes: [UInt8], deadline: Deadline,
+    isSame: @Sendable (Region) throws -> Bool
+  ) throws(TidemarkError) -> CreationOutcome {
+    CrashPoint.reach("create.before-put")
+    let wasFailing = region.health.failingFor != nil
+    let outcome = try region.request { store throws(TidemarkError) in
+      try store.create(region.key(name), bytes, deadline: deadline)
+    }
+    CrashPoint.reach("create.after-put")
+    if wasFailing { log.record(.recovered, region: region.name) }
+    if outcome == .exists {
+      let same = try mapErrors { try isSame(region) }
+      guard same else {
+        throw TidemarkError(
+          .repositoryForeign, "the region holds another object of this name", object: "\(region.name): \(name)",
+          kept: "the object there, unchanged",
+          next: "find out who else writes to this prefix")
+      }
+    }
+    return outcome
+  }
+
+  /// Creates an object whose name nobody else uses: what is there already must be these bytes.
+  @discardableResult
+  package func create(_ name: ObjectName, _ bytes: [UInt8]) throws(TidemarkError) -> CreationReport {
+    try create(name, bytes) { region in
+      try region.request { store throws(TidemarkError) in
+        try store.read(region.key(name), range: nil, deadline: .after(self.readLimits.total)) == bytes
+      }
+    }
+  }
+}
+
+/// Runs `body`, whose errors are `TidemarkError`s or faults of ours.
+func mapErrors<Result>(_ body: () throws -> Result) throws(TidemarkError) -> Result {
+  do { return try body() } catch { throw TidemarkError.wrapping(error) }
+}

@@ -1,0 +1,92 @@
+// Listing what the regions hold, as a union with each object's holders.
+import Diagnostics
+import ObjectStorage
+import Synchronization
+import SystemSupport
+
+/// What the regions that could be asked hold.
+package struct RegionListing: Sendable {
+  package struct Entry: Sendable, Equatable {
+    package var name: ObjectName
+    package var byteCount: Int64
+    /// Seconds since 1970, the earliest that a region says.
+    package var modified: Int64
+    /// Indexes into ``RegionSet/regions``.
+    package var holders: Set<Int>
+    /// Whether two regions hold it with different sizes.
+    package var sizesDiffer = false
+  }
+  /// Ascending by name.
+  package var entries: [Entry] = []
+  /// Indexes of the regions that answered.
+  package var answered: Set<Int> = []
+  /// Why the others did not.
+  package var failures: [String: TidemarkError] = [:]
+
+  /// Whether every region answered, so that what isn't listed isn't there.
+  package var isComplete: Bool { failures.isEmpty }
+}
+
+extension RegionSet {
+  /// Lists the objects whose names begin with `prefix`, in all regions at once.
+  ///
+  /// A region that can't be asked is named in the result's failures, and costs ``ReadLimits/perRegion`` at most.
+  /// - Throws: the first region's error when no region could be asked.
+  package func list(prefix: String, startingAfter: ObjectName? = nil) throws(TidemarkError) -> RegionListing {
+    let collected = Mutex<[Int: [ObjectInformation]]>([:])
+    let threads = regions.enumerated().map { index, region in
+      WorkerThread<Void>("list-\(region.name)") { [self] in
+        let limit = regions.count > 1 ? readLimits.perRegion : readLimits.total
+        guard try hasMarker(region, deadline: .after(limit)) else {
+          throw TidemarkError(
+            .repositoryMissing, "the region lacks the repository's marker", object: region.name,
+            next: "'tidemark init' marks a new region; check its bucket and prefix")
+        }
+        var found: [ObjectInformation] = []
+        try region.request { store throws(TidemarkError) in
+          try store.list(
+            prefix: region.storePrefix(prefix), startingAfter: startingAfter.map { region.key($0).text },
+            deadline: .after(.seconds(600))
+          ) { information in
+            found.append(information)
+            return true
+          }
+        }
+        collected.withLock { $0[index] = found }
+      }
+    }
+    var listing = RegionListing()
+    for (index, thread) in threads.enumerated() {
+      do throws(TidemarkError) {
+        try thread.join()
+        listing.answered.insert(index)
+      } catch {
+        if error.code == .interrupted { throw error }
+        listing.failures[regions[index].name] = error
+        log.record(.failed, region: regions[index].name, detail: error.description)
+      }
+    }
+    if listing.answered.isEmpty, let error = listing.failures.values.first { throw error }
+    merge(collected.withLock { $0 }, into: &listing)
+    return listing
+  }
+
+  private func merge(_ collected: [Int: [ObjectInformation]], into listing: inout RegionListing) {
+    var entries: [ObjectName: RegionListing.Entry] = [:]
+    for (index, objects) in collected {
+      for object in objects {
+        guard let name = regions[index].name(of: object.key) else { continue }
+        if var entry = entries[name] {
+          entry.holders.insert(index)
+          entry.modified = min(entry.modified, object.modified)
+          if entry.byteCount != object.byteCount { entry.sizesDiffer = true }
+          entries[name] = entry
+        } else {
+          entries[name] = RegionListing.Entry(
+            name: name, byteCount: object.byteCount, modified: object.modified, holders: [index])
+        }
+      }
+    }
+    listing.entries = entries.values.sorted { $0.name < $1.name }
+  }
+}

@@ -1,0 +1,133 @@
+// A repository as the engines use it: regions, names, and the keys that seal, sign and open.
+import Diagnostics
+import Envelope
+import Logging
+import ObjectStorage
+import PostgresFormats
+import Synchronization
+import SystemSupport
+
+/// The keys that this host has. A host without an identity takes backups and can't read data; one without a writer key
+/// restores and can't write.
+package struct RepositoryKeys: Sendable {
+  package var recipients: [RecipientPublicKey]
+  package var trustedWriters: [WriterPublicKey]
+  package var identities: [Identity]
+  package var writer: WriterKey?
+
+  package init(
+    recipients: [RecipientPublicKey], trustedWriters: [WriterPublicKey], identities: [Identity], writer: WriterKey?
+  ) {
+    self.recipients = recipients
+    self.trustedWriters = trustedWriters
+    self.identities = identities
+    self.writer = writer
+  }
+
+  /// What opens objects: the identities, and the writer's own for manifests and file tables.
+  package var openers: [Identity] { identities + (writer.map { [$0.ownIdentity] } ?? []) }
+}
+
+package final class Repository: Sendable {
+  package let layout: ClusterLayout
+  package let regions: RegionSet
+  package let keys: RepositoryKeys
+  package let stateDirectory: String
+  package let compressionLevel: Int
+  package let logger: Logger
+
+  package init(
+    layout: ClusterLayout, regions: RegionSet, keys: RepositoryKeys, stateDirectory: String, compressionLevel: Int,
+    logger: Logger
+  ) {
+    self.layout = layout
+    self.regions = regions
+    self.keys = keys
+    self.stateDirectory = stateDirectory
+    self.compressionLevel = compressionLevel
+    self.logger = logger
+  }
+
+  /// The same repository, reading from one region alone.
+  package func only(region: String) throws(TidemarkError) -> Repository {
+    Repository(
+      layout: layout, regions: try regions.only(region), keys: keys, stateDirectory: stateDirectory,
+      compressionLevel: compressionLevel, logger: logger)
+  }
+
+  /// The writer key, which every object that is created needs.
+  /// - Throws: `key-file-invalid` when this host has none.
+  package func writer() throws(TidemarkError) -> WriterKey {
+    guard let writer = keys.writer else {
+      throw TidemarkError(
+        .keyFileInvalid, "this host has no writer key, so it can't create objects",
+        next: "set encryption.writer-key-file; 'tidemark init' creates a missing one")
+    }
+    return writer
+  }
+
+  /// Who can open an object of `kind`: the recipients, and for what incremental backups need the writer itself.
+  package func recipients(for kind: ObjectKind) throws(TidemarkError) -> [RecipientPublicKey] {
+    switch kind {
+    case .manifest, .fileTable: keys.recipients + [try writer().ownRecipient]
+    default: keys.recipients
+    }
+  }
+
+  /// Seals `plaintext` whole.
+  package func seal(
+    _ kind: ObjectKind, _ name: ObjectName, _ plaintext: [UInt8], attributes: SealedAttributes = SealedAttributes()
+  ) throws(TidemarkError) -> [UInt8] {
+    try SealedObject.seal(
+      kind: kind, name: name.text, plaintext: plaintext, recipients: try recipients(for: kind), writer: try writer(),
+      attributes: attributes, level: compressionLevel, created: wallClockMicroseconds())
+  }
+
+  /// Reads, checks and opens a whole object from whichever region has a good copy.
+  /// - Parameter limit: the plaintext bytes that are accepted.
+  package func readSealed(
+    _ kind: ObjectKind, _ name: ObjectName, limit: Int, limits: ReadLimits? = nil
+  ) throws(TidemarkError) -> (plaintext: [UInt8], sealed: [UInt8]) {
+    try regions.read(name, limits: limits) { bytes, _ in
+      let opened = try SealedObject.open(
+        bytes, expectedName: name.text, expectedKind: kind, trustedWriters: self.keys.trustedWriters,
+        identities: self.keys.openers)
+      return (try opened.readAll(limit: limit), bytes)
+    }
+  }
+}
+
+// MARK: - The marker
+
+extension Repository {
+  /// The marker's content: clear, since it says nothing that the names don't say.
+  private static let markerText = "tidemark repository, format 1\n"
+
+  /// Creates the marker in every region that lacks it.
+  /// - Returns: for each region whether it was created now.
+  /// - Throws: `repository-foreign` when something else stands there, and what the store says.
+  package func mark(_ region: Region, deadline: Deadline) throws(TidemarkError) -> Bool {
+    let bytes = Array(Self.markerText.utf8)
+    let key = region.key(layout.marker)
+    let outcome = try region.request { store throws(TidemarkError) in
+      if try store.information(key, deadline: deadline) != nil { return CreationOutcome.exists }
+      return try store.create(key, bytes, deadline: deadline)
+    }
+    if outcome == .created { return true }
+    let found = try region.request { store throws(TidemarkError) in
+      try store.read(key, range: .bytes(offset: 0, count: 4096), deadline: deadline)
+    }
+    guard found == bytes else {
+      throw TidemarkError(
+        .repositoryForeign, "something that isn't this version's repository stands here",
+        object: "\(region.name): \(key)", cause: "it begins with '\(String(decoding: found.prefix(40), as: UTF8.self))'",
+        kept: "everything there, unchanged", next: "choose another prefix or cluster name")
+    }
+    return false
+  }
+
+  /// Whether a region is marked.
+  package func isMarked(_ region: Region, deadline: Deadline) throws(TidemarkError) -> Bool {
+    try regions.hasMarker(region, deadline: deadline)
+  }
+}

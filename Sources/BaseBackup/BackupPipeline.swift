@@ -1,0 +1,125 @@
+// The pipeline: source → cut → digest, compare, compress (all cores) → seal and pack → all regions. Every joint is a
+// bounded queue; when one stage fails, all queues fail with its error and every thread ends.
+import BackupRepository
+import Diagnostics
+import Envelope
+import PostgresFormats
+import SystemSupport
+
+/// What went through the pipeline.
+struct PipelineResult: Sendable {
+  var databaseByteCount: Int64 = 0
+  var fileCount = 0
+  var newByteCount: Int64 = 0
+  var storedByteCount: Int64 = 0
+  var packCount = 0
+  var partCount = 0
+  var referenced: [Int: Set<Int>] = [:]
+}
+
+/// The joints between the stages.
+private struct Joints: Sendable {
+  let pool: BoundedQueue<ChunkBuffer>
+  let chunks: BoundedQueue<ChunkBuffer>
+  let processed: BoundedQueue<ChunkBuffer>
+  let uploads: BoundedQueue<SealedUpload>
+
+  func fail(_ error: TidemarkError) {
+    pool.fail(error)
+    chunks.fail(error)
+    processed.fail(error)
+    uploads.fail(error)
+  }
+}
+
+struct BackupPipeline {
+  /// Objects on their way to the regions at once, besides one that waits.
+  private static let uploadCountMax = 2
+
+  let repository: Repository
+  let layout: LineageLayout
+  let label: BackupLabelName
+  let blockSize: Int
+  let workerCount: Int
+  let previous: PreviousFileTable?
+
+  /// Runs `produce` on this thread with a cutter that feeds the other stages.
+  func run(_ produce: (inout BlockCutter) throws -> Void) throws(TidemarkError) -> PipelineResult {
+    let bufferCount = workerCount * 2 + 2
+    let joints = Joints(
+      pool: BoundedQueue(limit: bufferCount), chunks: BoundedQueue(limit: bufferCount),
+      processed: BoundedQueue(limit: bufferCount), uploads: BoundedQueue(limit: 1))
+    for _ in 0..<bufferCount { try joints.pool.push(ChunkBuffer()) }
+
+    let workers = WorkerThread<Void>("compress") { [self] in
+      try withThreads("compress", count: workerCount, onFailure: joints.fail) { [self] _ in
+        var worker = try ChunkWorker(blockSize: blockSize, level: repository.compressionLevel)
+        while let chunk = try joints.chunks.pop() {
+          try worker.process(chunk)
+          try joints.processed.push(chunk)
+        }
+      }
+      joints.processed.close()
+    }
+    let packing = WorkerThread<PipelineResult>("pack") { [self] in
+      do { return try pack(joints) } catch {
+        joints.fail(TidemarkError.wrapping(error))
+        throw error
+      }
+    }
+    let uploading = WorkerThread<Void>("upload") { [self] in
+      try withThreads("upload", count: Self.uploadCountMax, onFailure: joints.fail) { [self] _ in
+        while let object = try joints.uploads.pop() {
+          CrashPoint.reach("backup.before-upload")
+          try repository.regions.create(object.name, object.bytes)
+          CrashPoint.reach("backup.after-upload")
+        }
+      }
+    }
+
+    var cutter = BlockCutter(blockSize: blockSize, pool: joints.pool, output: joints.chunks, previous: previous)
+    var failure: TidemarkError?
+    do throws(TidemarkError) {
+      try mapAny { try produce(&cutter) }
+      try cutter.finish()
+    } catch {
+      failure = error
+      joints.fail(error)
+    }
+    var result = PipelineResult()
+    for stage in [{ () throws(TidemarkError) in try workers.join() }, { () throws(TidemarkError) in result = try packing.join() },
+      { () throws(TidemarkError) in try uploading.join() }] as [() throws(TidemarkError) -> Void]
+    {
+      do throws(TidemarkError) { try stage() } catch { failure = failure ?? error }
+    }
+    if let failure { throw failure }
+    result.databaseByteCount = cutter.databaseByteCount
+    result.fileCount = cutter.fileCount
+    return result
+  }
+
+  private func pack(_ joints: Joints) throws(TidemarkError) -> PipelineResult {
+    var packer = Packer(repository, layout: layout, label: label, blockSize: blockSize, uploads: joints.uploads)
+    // At most as many chunks as there are buffers can be ahead of the next in order.
+    var early: [Int: ChunkBuffer] = [:]
+    var next = 0
+    while let chunk = try joints.processed.pop() {
+      early[chunk.sequence] = chunk
+      while let ready = early.removeValue(forKey: next) {
+        try packer.add(ready)
+        try joints.pool.push(ready)
+        next += 1
+      }
+    }
+    precondition(early.isEmpty, "a chunk is missing from the sequence")
+    try packer.finish()
+    return PipelineResult(
+      newByteCount: packer.newByteCount, storedByteCount: packer.storedByteCount, packCount: packer.packCount,
+      partCount: packer.partCount, referenced: packer.referenced)
+  }
+}
+
+/// Runs `body`; errors that aren't ours become ``ErrorCode/internalFault``.
+func mapAny<Result>(_ body: () throws -> Result) throws(TidemarkError) -> Result {
+  do { return try body() } catch { throw TidemarkError.wrapping(error) }
+}

@@ -1,0 +1,56 @@
+// The second stage, on all cores: digests each block, leaves out those that the previous backup has, and compresses
+// the rest into one frame.
+import BackupRepository
+import Diagnostics
+import Envelope
+
+/// Processes chunks; one worker for each thread.
+struct ChunkWorker: ~Copyable {
+  private let blockSize: Int
+  private let level: Int
+  private var hasher: SHA256Hasher
+  private var compressor: FrameCompressor
+
+  init(blockSize: Int, level: Int) throws(TidemarkError) {
+    self.blockSize = blockSize
+    self.level = level
+    hasher = try SHA256Hasher()
+    compressor = try FrameCompressor()
+  }
+
+  /// Fills the chunk's digests, placements and compressed frame.
+  mutating func process(_ chunk: ChunkBuffer) throws(TidemarkError) {
+    var previous = chunk.continuedFile
+    var kept = 0
+    for item in chunk.items {
+      switch item {
+      case .beginFile(_, let file): previous = file
+      case .endFile: previous = nil
+      case .entry: break
+      case .blocks(let count, let firstBlock, let offset, let byteCount):
+        for index in 0..<count {
+          let start = offset + index * blockSize
+          let length = min(blockSize, offset + byteCount - start)
+          let block = UnsafeRawBufferPointer(rebasing: chunk.input[start..<start + length])
+          let digest = try hasher.digest(block).bytes.prefix(FileTable.digestByteCount)
+          chunk.digests.append(contentsOf: digest)
+          if let run = previous?.location(of: firstBlock + index, digest: digest, blockSize: blockSize) {
+            chunk.placements.append(.reused(run))
+            continue
+          }
+          if kept != start {
+            (chunk.input.baseAddress! + kept).copyMemory(from: block.baseAddress!, byteCount: length)
+          }
+          chunk.placements.append(.stored(offset: kept))
+          kept += length
+        }
+      }
+    }
+    chunk.keptCount = kept
+    guard kept > 0 else { return }
+    let result = try compressor.compress(
+      UnsafeRawBufferPointer(rebasing: chunk.input[..<kept]), into: chunk.output, level: level)
+    chunk.codec = result.codec
+    chunk.outputCount = result.byteCount
+  }
+}

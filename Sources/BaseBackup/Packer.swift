@@ -1,0 +1,145 @@
+// The third stage, on one thread: takes the chunks in stream order, seals their frames into packs, and writes the file
+// table. Full packs and parts go to the uploaders at once.
+import BackupRepository
+import Diagnostics
+import Envelope
+import PostgresFormats
+import SystemSupport
+
+/// A sealed object on its way to the regions.
+struct SealedUpload: Sendable {
+  var name: ObjectName
+  var bytes: [UInt8]
+}
+
+struct Packer: ~Copyable {
+  /// Stored bytes at which a pack is closed.
+  static let packByteCount = 16 << 20
+
+  private let repository: Repository
+  private let layout: LineageLayout
+  private let label: BackupLabelName
+  private let blockSize: Int
+  private let uploads: BoundedQueue<SealedUpload>
+
+  private var writer: SealedObjectWriter?
+  private(set) var packCount = 0
+  private var part: FileTablePartEncoder
+  private(set) var partCount = 0
+  private(set) var newByteCount: Int64 = 0
+  private(set) var storedByteCount: Int64 = 0
+  /// Packs that the table refers to: label index → numbers.
+  private(set) var referenced: [Int: Set<Int>] = [:]
+
+  // The file whose blocks are coming.
+  private var file: SourceEntry?
+  private var digests: [UInt8] = []
+  private var runs: [BlockRun] = []
+
+  init(
+    _ repository: Repository, layout: LineageLayout, label: BackupLabelName, blockSize: Int,
+    uploads: BoundedQueue<SealedUpload>
+  ) {
+    self.repository = repository
+    self.layout = layout
+    self.label = label
+    self.blockSize = blockSize
+    self.uploads = uploads
+    part = FileTablePartEncoder(blockSize: blockSize)
+  }
+
+  /// Takes the next chunk in stream order.
+  mutating func add(_ chunk: ChunkBuffer) throws(TidemarkError) {
+    let frame = chunk.keptCount > 0 ? try store(chunk) : 0
+    var block = 0
+    for item in chunk.items {
+      switch item {
+      case .beginFile(let entry, _):
+        file = entry
+        digests.removeAll(keepingCapacity: true)
+        runs.removeAll(keepingCapacity: true)
+      case .blocks(let count, _, _, _):
+        let start = block * FileTable.digestByteCount
+        digests.append(contentsOf: chunk.digests[start..<start + count * FileTable.digestByteCount])
+        for placement in chunk.placements[block..<block + count] {
+          switch placement {
+          case .reused(let run): append(run)
+          // Label 0 is this backup's own.
+          case .stored(let offset):
+            append(BlockRun(count: 1, label: 0, pack: packCount, frame: frame, offset: offset))
+          }
+        }
+        block += count
+      case .endFile(let byteCount, let crc32c):
+        guard let file else { preconditionFailure("a file ends that didn't begin") }
+        try append(
+          FileTableEntry(
+            path: file.path, mode: file.mode, modified: file.modified,
+            content: .file(byteCount: byteCount, crc32c: crc32c, digests: digests, runs: runs)))
+        self.file = nil
+      case .entry(let entry): try append(entry)
+      }
+    }
+  }
+
+  /// Closes the last pack and the last part.
+  mutating func finish() throws(TidemarkError) {
+    try closePack()
+    try closePart()
+    uploads.close()
+  }
+
+  private mutating func append(_ run: BlockRun) {
+    referenced[run.label, default: []].insert(run.pack)
+    if let last = runs.last, last.label == run.label, last.pack == run.pack, last.frame == run.frame,
+      last.offset + last.count * blockSize == run.offset
+    {
+      runs[runs.count - 1].count += run.count
+    } else {
+      runs.append(run)
+    }
+  }
+
+  private mutating func append(_ entry: FileTableEntry) throws(TidemarkError) {
+    part.append(entry)
+    if part.isFull { try closePart() }
+  }
+
+  /// Seals the chunk's frame into the open pack and returns the frame's number there.
+  private mutating func store(_ chunk: ChunkBuffer) throws(TidemarkError) -> Int {
+    let bytes: UnsafeRawBufferPointer
+    switch chunk.codec {
+    case .stored: bytes = UnsafeRawBufferPointer(rebasing: chunk.input[..<chunk.keptCount])
+    case .zstd: bytes = UnsafeRawBufferPointer(rebasing: chunk.output[..<chunk.outputCount])
+    }
+    if let open = writer, open.storedByteCount + bytes.count > Self.packByteCount { try closePack() }
+    if writer == nil {
+      packCount += 1
+      writer = try SealedObjectWriter(
+        kind: .pack, name: layout.pack(label, packCount).text, created: wallClockMicroseconds(),
+        recipients: try repository.recipients(for: .pack), writer: try repository.writer(),
+        reservedByteCount: Self.packByteCount + (64 << 10))
+    }
+    newByteCount += Int64(chunk.keptCount)
+    // Opened just above.
+    return try writer!.appendFrame(codec: chunk.codec, bytes, plaintextByteCount: chunk.keptCount)
+  }
+
+  private mutating func closePack() throws(TidemarkError) {
+    guard let full = writer.take() else { return }
+    try upload(layout.pack(label, packCount), full.finish())
+  }
+
+  private mutating func closePart() throws(TidemarkError) {
+    if part.entryCount == 0 && partCount > 0 { return }
+    partCount += 1
+    let name = layout.fileTablePart(label, partCount)
+    try upload(name, try repository.seal(.fileTable, name, part.bytes))
+    part = FileTablePartEncoder(blockSize: blockSize)
+  }
+
+  private mutating func upload(_ name: ObjectName, _ bytes: [UInt8]) throws(TidemarkError) {
+    storedByteCount += Int64(bytes.count)
+    try uploads.push(SealedUpload(name: name, bytes: bytes))
+  }
+}

@@ -1,0 +1,74 @@
+// What a restore aims at, in PostgreSQL's terms (manual, "Recovery Target").
+import Diagnostics
+import PostgresFormats
+
+package enum RecoveryTarget: Sendable, Equatable {
+  /// Unix microseconds.
+  case time(Int64)
+  case lsn(LSN)
+  case xid(UInt32)
+  case name(String)
+  /// The end of the backup: the earliest consistent state.
+  case backupEnd
+  /// The end of the archived WAL.
+  case latest
+
+  package var description: String {
+    switch self {
+    case .time(let microseconds): "time \(RecoveryTime(microseconds: microseconds))"
+    case .lsn(let lsn): "LSN \(lsn)"
+    case .xid(let xid): "transaction \(xid)"
+    case .name(let name): "restore point '\(name)'"
+    case .backupEnd: "the end of the backup"
+    case .latest: "the latest archived moment"
+    }
+  }
+}
+
+package enum TargetAction: String, Sendable, CaseIterable {
+  case promote, pause, shutdown
+}
+
+/// What the operator asked for.
+package struct RestoreRequest: Sendable {
+  package var targetDirectory: String
+  package var target = RecoveryTarget.latest
+  /// Stop just before the target instead of just after it.
+  package var isExclusive = false
+  package var timeline: TimelineID?
+  package var backup: BackupLabel?
+  package var systemIdentifier: SystemIdentifier?
+  /// Old location → new location.
+  package var tablespaceMap: [String: String] = [:]
+  package var action = TargetAction.promote
+  package var starts = true
+  package var port: Int?
+  package var workerCount = 4
+
+  package typealias BackupLabel = String
+
+  package init(targetDirectory: String) { self.targetDirectory = targetDirectory }
+}
+
+/// Where PostgreSQL runs on this host.
+package struct RestoreHost: Sendable {
+  /// `nil` when it isn't configured and none was found.
+  package var binDirectory: String?
+  /// The configured data directory: a restore into it is a recovery of the cluster itself.
+  package var dataDirectory: String?
+  /// As whom PostgreSQL runs when we are root.
+  package var osUser: String
+  /// This program and its configuration file, for `restore_command`.
+  package var program: String
+  package var configurationPath: String
+
+  package init(
+    binDirectory: String?, dataDirectory: String?, osUser: String, program: String, configurationPath: String
+  ) {
+    self.binDirectory = binDirectory
+    self.dataDirectory = dataDirectory
+    self.osUser = osUser
+    self.program = program
+    self.configurationPath = configurationPath
+  }
+}

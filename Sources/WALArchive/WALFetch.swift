@@ -1,0 +1,84 @@
+// Fetching one file that `restore_command` names. "Not there" is said only when it is proven: every region was asked,
+// and each said so (trap 23). The file appears under its final name whole and checked, or not at all.
+import BackupRepository
+import Diagnostics
+import Envelope
+import Glibc
+import PostgresFormats
+import SystemSupport
+
+package enum WALFetchOutcome: Sendable, Equatable {
+  case fetched(byteCount: Int)
+  /// Proven: PostgreSQL may take it as the end of WAL.
+  case absent
+}
+
+package struct WALFetch {
+  private let repository: Repository
+  private let systemIdentifier: SystemIdentifier
+
+  package init(_ repository: Repository, systemIdentifier: SystemIdentifier) {
+    self.repository = repository
+    self.systemIdentifier = systemIdentifier
+  }
+
+  /// Plaintext bytes accepted for a segment: the largest segment size of PostgreSQL.
+  package static let segmentByteCountMax = 1 << 30
+
+  /// Fetches `file` to `destination`, by a temporary file beside it and rename.
+  /// - Throws: `object-damaged` and its kin when no good copy is left; `region-unreachable` when it isn't known whether
+  ///   the file exists.
+  package func fetch(_ file: WALFileName, to destination: String) throws(TidemarkError) -> WALFetchOutcome {
+    let bytes: [UInt8]
+    do throws(TidemarkError) { bytes = try read(file) } catch {
+      if error.code == .objectNotFound { return .absent }
+      throw error
+    }
+    try write(bytes, to: destination)
+    return .fetched(byteCount: bytes.count)
+  }
+
+  /// The file's content, checked.
+  package func read(_ file: WALFileName) throws(TidemarkError) -> [UInt8] {
+    let name = repository.layout.lineage(systemIdentifier).wal(file)
+    let (plaintext, sealed) = try repository.readSealed(file.objectKind, name, limit: Self.segmentByteCountMax)
+    let header = try SealedHeader.parse(sealed)
+    guard header.attributes.plaintextDigest == SHA256Digest.of(plaintext) else {
+      throw TidemarkError(.objectDamaged, "the file's digest differs from the one that was signed", object: name.text)
+    }
+    return plaintext
+  }
+
+  /// PostgreSQL doesn't ask for durability here: it fsyncs what it keeps. What must not happen is a half-written file
+  /// under the final name.
+  private func write(_ bytes: [UInt8], to destination: String) throws(TidemarkError) {
+    let temporary = "\(destination).tidemark-\(getpid())"
+    do throws(TidemarkError) {
+      let file = try OpenFile(temporary, O_WRONLY | O_CREAT | O_TRUNC, mode: 0o600)
+      try file.write(bytes)
+      try file.close()
+      if rename(temporary, destination) != 0 { throw systemError("cannot rename the file", destination) }
+    } catch {
+      unlink(temporary)
+      throw error
+    }
+  }
+
+  /// The system identifier of the cluster that a WAL file is restored into: its control file, beside the destination or
+  /// in the configured data directory.
+  /// - Throws: `wal-file-invalid` when there is no control file.
+  package static func systemIdentifier(
+    destination: String, dataDirectory: String?
+  ) throws(TidemarkError) -> SystemIdentifier {
+    // `%p` lies in pg_wal below the data directory, which is PostgreSQL's working directory.
+    for candidate in [
+      "\(directoryName(destination))/../global/pg_control", "global/pg_control",
+      dataDirectory.map { "\($0)/global/pg_control" } ?? "",
+    ] where !candidate.isEmpty && fileExists(candidate) {
+      return try ControlFile(try readFile(candidate, limit: 64 << 10)).systemIdentifier
+    }
+    throw TidemarkError(
+      .walFileInvalid, "no pg_control tells which cluster asks for WAL", object: destination,
+      next: "set postgres.data-directory in the configuration")
+  }
+}

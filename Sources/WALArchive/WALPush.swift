@@ -1,0 +1,153 @@
+// Archiving one file that `archive_command` names. It returns only when the policy's number of regions hold the file
+// durably, or when they held it before with the same content. Other content under the same name is refused, untouched.
+import BackupRepository
+import Diagnostics
+import Envelope
+import Glibc
+import ObjectStorage
+import PostgresFormats
+import SystemSupport
+
+/// How the archiving of one file ended.
+package struct WALPushReport: Sendable {
+  package var name: ObjectName
+  package var byteCount: Int
+  package var storedByteCount: Int
+  package var creation: CreationReport
+  /// Whether every holder had it before.
+  package var wasThere: Bool { creation.existed.count == creation.holders.count }
+}
+
+package struct WALPush {
+  private let repository: Repository
+  private let dataDirectory: String?
+  /// Bytes accepted for a segment: the largest segment size of PostgreSQL.
+  private static let fileByteCountMax = 1 << 30
+
+  /// `dataDirectory` is the configured one, where the control file is looked for when it doesn't lie beside the WAL.
+  package init(_ repository: Repository, dataDirectory: String?) {
+    self.repository = repository
+    self.dataDirectory = dataDirectory
+  }
+
+  /// Archives the file at `path`, as PostgreSQL's `%p` gives it: relative to the data directory or absolute.
+  /// - Throws: `wal-file-invalid`, `wal-file-foreign`, `wal-conflict`, `durability-not-reached`, and what reading the
+  ///   file throws.
+  package func push(_ path: String) throws(TidemarkError) -> WALPushReport {
+    let file = try WALFileName(text: baseName(path))
+    let bytes = try readFile(path, limit: Self.fileByteCountMax)
+    let control = try controlFile(beside: path)
+    let lineage: LineageLayout
+    var attributes = SealedAttributes()
+    switch file {
+    case .segment(let name), .partial(let name):
+      let header = try WALSegmentCheck.check(bytes, name: name, isPartial: file.isPartial, of: control?.systemIdentifier)
+        .mapPath(path)
+      lineage = repository.layout.lineage(header.systemIdentifier)
+      let summary = bytes.withUnsafeBytes { WALSegmentScanner.summary(of: $0, name: name) }
+      attributes.latestCommit = summary.latestCommit
+      attributes.earliestCommit = summary.earliestCommit
+    case .history(let timeline):
+      _ = try TimelineHistory(timeline: timeline, bytes)
+      lineage = try repository.layout.lineage(known(control, path).systemIdentifier)
+    case .backupHistory:
+      lineage = try repository.layout.lineage(known(control, path).systemIdentifier)
+    }
+    attributes.plaintextDigest = SHA256Digest.of(bytes)
+    attributes.plaintextByteCount = UInt64(bytes.count)
+    return try store(bytes, file: file, as: lineage.wal(file), attributes: attributes)
+  }
+
+  private func store(
+    _ bytes: [UInt8], file: WALFileName, as name: ObjectName, attributes: SealedAttributes
+  ) throws(TidemarkError) -> WALPushReport {
+    // What a region has already is copied to the others as it is, so that all hold the same bytes. Two processes that
+    // push at the same moment may still seal twice: equal digests make the copies equal in meaning.
+    let sealed = try existing(name, attributes) ?? repository.seal(file.objectKind, name, bytes, attributes: attributes)
+    let creation = try repository.regions.create(name, sealed) { region in
+      let header = try region.request { store throws(TidemarkError) in
+        try store.read(
+          region.key(name), range: .bytes(offset: 0, count: Int64(SealedHeader.prefixByteCountMax)),
+          deadline: .after(.seconds(30)))
+      }
+      try requireSame(header, name, attributes, region)
+      return true
+    }
+    return WALPushReport(
+      name: name, byteCount: bytes.count, storedByteCount: sealed.count, creation: creation)
+  }
+
+  /// The sealed object, when a region that can be asked quickly holds it already.
+  private func existing(_ name: ObjectName, _ attributes: SealedAttributes) throws(TidemarkError) -> [UInt8]? {
+    for region in repository.regions.byPreference where region.health.failingFor == nil {
+      do throws(TidemarkError) {
+        let found = try region.request { store throws(TidemarkError) in
+          try store.information(region.key(name), deadline: .after(.seconds(5)))
+        }
+        guard found != nil else { continue }
+        let bytes = try region.request { store throws(TidemarkError) in
+          try store.read(region.key(name), range: nil, deadline: .after(.seconds(30)))
+        }
+        try requireSame(bytes, name, attributes, region)
+        try SealedObject.verify(bytes, expectedName: name.text, trustedWriters: repository.keys.trustedWriters)
+        return bytes
+      } catch {
+        switch error.code {
+        // Seal it anew: creation will find out what each region holds, and refuses what differs.
+        case .walConflict, .interrupted: throw error
+        default: continue
+        }
+      }
+    }
+    return nil
+  }
+
+  /// - Throws: `wal-conflict` when the object's plaintext has another digest.
+  private func requireSame(
+    _ sealed: [UInt8], _ name: ObjectName, _ attributes: SealedAttributes, _ region: Region
+  ) throws(TidemarkError) {
+    let header = try SealedHeader.parse(sealed)
+    guard header.name == name.text, let theirs = header.attributes.plaintextDigest else {
+      throw TidemarkError(
+        .objectDamaged, "what the region holds under this name isn't this object", object: "\(region.name): \(name)",
+        kept: "the object there, unchanged, and the file in pg_wal", next: "'tidemark verify' examines the regions")
+    }
+    guard let ours = attributes.plaintextDigest, theirs == ours else {
+      throw TidemarkError(
+        .walConflict, "another file of this name with other content is archived", object: "\(region.name): \(name)",
+        cause: "archived SHA-256 \(theirs.hexadecimal), this file \(attributes.plaintextDigest?.hexadecimal ?? "none")",
+        kept: "the archived file, unchanged, and this one in pg_wal",
+        next: "find out whether two servers archive as the same cluster: compare pg_controldata and timelines")
+    }
+  }
+
+  /// The control file of the cluster that the WAL file belongs to.
+  private func controlFile(beside path: String) throws(TidemarkError) -> ControlFile? {
+    var candidates = ["\(directoryName(path))/../global/pg_control"]
+    if let dataDirectory { candidates.append("\(dataDirectory)/global/pg_control") }
+    for candidate in candidates where fileExists(candidate) {
+      return try ControlFile(try readFile(candidate, limit: 64 << 10))
+    }
+    return nil
+  }
+
+  private func known(_ control: ControlFile?, _ path: String) throws(TidemarkError) -> ControlFile {
+    if let control { return control }
+    throw TidemarkError(
+      .walFileInvalid, "no pg_control tells which cluster this file belongs to", object: path,
+      kept: "the file, unchanged", next: "set postgres.data-directory in the configuration")
+  }
+}
+
+extension WALFileName {
+  var isPartial: Bool { if case .partial = self { true } else { false } }
+
+  package var objectKind: ObjectKind {
+    switch self {
+    case .segment: .walSegment
+    case .partial: .partialSegment
+    case .history: .timelineHistory
+    case .backupHistory: .backupHistory
+    }
+  }
+}
