@@ -33,7 +33,8 @@ package struct BaseBackupOptions: Sendable {
   func command() throws(TidemarkError) -> String {
     guard (1...1024).contains(label.utf8.count), label.utf8.allSatisfy({ $0 >= 32 && $0 != 127 }) else {
       throw TidemarkError(
-        .usage, "the backup's label must have 1 to 1024 bytes and no control characters", object: String(label.prefix(80)))
+        .usage, "the backup's label must have 1 to 1024 bytes and no control characters",
+        object: String(label.prefix(80)))
     }
     var options = [
       "LABEL \(quoted(label))", "PROGRESS true", "CHECKPOINT '\(checkpoint.rawValue)'", "WAIT false",
@@ -42,7 +43,8 @@ package struct BaseBackupOptions: Sendable {
     ]
     if let transferRateMax {
       guard (32...1_048_576).contains(transferRateMax) else {
-        throw TidemarkError(.usage, "the transfer rate must lie between 32 and 1048576 KiB/s", object: "\(transferRateMax)")
+        throw TidemarkError(
+          .usage, "the transfer rate must lie between 32 and 1048576 KiB/s", object: "\(transferRateMax)")
       }
       options.append("MAX_RATE \(transferRateMax)")
     }

@@ -115,7 +115,8 @@ struct BaseBackupProtocol {
       let fields = body.split(separator: 0, maxSplits: 2, omittingEmptySubsequences: false)
       guard fields.count == 3, fields[2].isEmpty else { throw invalid("the name of an archive can't be read") }
       guard fields[0].elementsEqual(tablespace.archiveName.utf8) else {
-        throw invalid("archive '\(String(decoding: fields[0].prefix(64), as: UTF8.self))' came instead of '\(tablespace.archiveName)'")
+        let name = String(decoding: fields[0].prefix(64), as: UTF8.self)
+        throw invalid("archive '\(name)' came instead of '\(tablespace.archiveName)'")
       }
       guard fields[1].elementsEqual((tablespace.location ?? "").utf8) else {
         throw invalid("archive '\(tablespace.archiveName)' came with another location than announced")

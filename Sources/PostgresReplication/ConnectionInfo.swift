@@ -84,7 +84,8 @@ package struct ConnectionInfo: Sendable, CustomStringConvertible {
     let addresses = completed.list("hostaddr")
     let ports = completed.list("port")
     let count = max(hosts.count, addresses.count)
-    guard count > 1, ports.count <= 1 || ports.count == count, hosts.isEmpty || addresses.isEmpty || hosts.count == addresses.count
+    guard count > 1, ports.count <= 1 || ports.count == count,
+      hosts.isEmpty || addresses.isEmpty || hosts.count == addresses.count
     else { return [completed.given] }  // one host, or lists that libpq shall refuse in its own words
     let single = (0..<count).map { index in
       var one = completed
@@ -115,7 +116,8 @@ package struct ConnectionInfo: Sendable, CustomStringConvertible {
     switch purpose {
     case .queries:
       info = info.with("client_encoding", "UTF8")
-      let isNamedElsewhere = environment("PGDATABASE") != nil || environment("PGSERVICE") != nil || info["service"] != nil
+      let isNamedElsewhere =
+        environment("PGDATABASE") != nil || environment("PGSERVICE") != nil || info["service"] != nil
       if !isNamedElsewhere { add("dbname", "postgres") }
     case .replication:
       // As pg_basebackup does: the server ignores the name, but ~/.pgpass lines for 'replication' match it.

@@ -154,17 +154,19 @@ extension PostgresConnection {
   /// ended it, it crashed), else libpq's words.
   func connectionLost() -> TidemarkError {
     guard let handle else { return TidemarkError(.serverUnreachable, "the connection is closed", object: serverName) }
-    let text = oneLine(string(PQerrorMessage(handle)) ?? "")
-    var lost = TidemarkError(
-      .serverUnreachable, "the connection to the server was lost", object: serverName, cause: text)
+    var text = string(PQerrorMessage(handle)) ?? ""
     // The socket is gone, so these calls only look at what had arrived before; a few are enough to reach an error.
     for _ in 0..<8 where PQstatus(handle) == CONNECTION_BAD {
       guard let result = PQgetResult(handle).map({ ServerResult($0) }) else { break }
-      if result.status == PGRES_FATAL_ERROR, !result.message.sqlState.isEmpty {
-        lost = error(result.message, "the server ended the connection")
-        break
-      }
+      if !text.contains(result.text) { text += "\n" + result.text }
     }
+    let lost =
+      if let report = ServerMessage(libraryText: text) {
+        error(report, "the server ended the connection")
+      } else {
+        TidemarkError(
+          .serverUnreachable, "the connection to the server was lost", object: serverName, cause: oneLine(text))
+      }
     close()
     return lost
   }

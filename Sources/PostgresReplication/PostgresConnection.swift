@@ -93,7 +93,7 @@ package final class PostgresConnection {
     guard let started = start(parameters) else { throw TidemarkError(.internalFault, "libpq is out of memory") }
     var handle: OpaquePointer? = started
     defer { if let handle { PQfinish(handle) } }
-    // A failure then tells its SQLSTATE, which libpq keeps to itself otherwise.
+    // The text of a failed or lost connection then tells the SQLSTATE, which libpq keeps to itself otherwise.
     PQsetErrorVerbosity(started, PQERRORS_VERBOSE)
     PQsetNoticeReceiver(started, { _, _ in }, nil)
     let deadline = limit.map { Deadline.after($0) } ?? .never
@@ -110,7 +110,6 @@ package final class PostgresConnection {
       guard pollSocket(PQsocket(started), wanted, until: deadline) else { continue }
       state = PQconnectPoll(started)
     }
-    PQsetErrorVerbosity(started, PQERRORS_DEFAULT)
     handle = nil
     return started
   }
@@ -129,7 +128,7 @@ package final class PostgresConnection {
   ) -> TidemarkError {
     let text = string(PQerrorMessage(handle)) ?? ""
     let user = string(PQuser(handle)) ?? "?"
-    if let report = ServerMessage(connectionFailure: text) {
+    if let report = ServerMessage(libraryText: text) {
       return report.error("the server refused the connection", object: name(handle), purpose: purpose, user: user)
     }
     if PQconnectionNeedsPassword(handle) != 0 {

@@ -22,16 +22,17 @@ package struct ServerMessage: Sendable, CustomStringConvertible {
     self.hint = hint
   }
 
-  /// The fields of a result; one that libpq made up itself (a lost connection) has no SQLSTATE.
+  /// The fields of a result. One that libpq made up itself, about a lost connection, has a text alone.
   init(_ result: OpaquePointer?) {
-    func field<Code: BinaryInteger>(_ code: Code) -> String? {
-      PQresultErrorField(result, Int32(code)).map { String(cString: $0) }
+    func field<Code: BinaryInteger>(_ code: Code) -> String? { string(PQresultErrorField(result, Int32(code))) }
+    let text = string(PQresultErrorMessage(result)) ?? ""
+    if field(CLIBPQ_SQLSTATE) == nil, let report = ServerMessage(libraryText: text) {
+      self = report
+      return
     }
     severity = field(CLIBPQ_SEVERITY) ?? "ERROR"
     sqlState = field(CLIBPQ_SQLSTATE) ?? ""
-    message =
-      field(CLIBPQ_MESSAGE)
-      ?? oneLine(PQresultErrorMessage(result).map { String(cString: $0) } ?? "")
+    message = field(CLIBPQ_MESSAGE) ?? oneLine(text)
     detail = field(CLIBPQ_DETAIL)
     hint = field(CLIBPQ_HINT)
   }
@@ -51,15 +52,17 @@ package struct ServerMessage: Sendable, CustomStringConvertible {
     case ("28P01", _):
       error.next = "check the password of role \(user) in ~/.pgpass (or the passfile of the connection string)"
     case ("28000", .replication):
-      error.next = "add a line 'host replication \(user) ADDRESS scram-sha-256' (or 'local …') to pg_hba.conf and reload"
+      error.next =
+        "add a line 'host replication \(user) ADDRESS scram-sha-256' (or 'local …') to pg_hba.conf and reload"
     case ("28000", .queries):
       error.next = "see that role \(user) exists and may log in, and that pg_hba.conf has a line for it"
-    case ("42501", .replication):
+    case ("42501", .replication) where severity == "FATAL":  // As an ERROR it is about a file of the server.
       error.next = "ALTER ROLE \(user) REPLICATION"
     case ("42501", .queries):
-      error.next = "GRANT pg_monitor TO \(user)"
+      error.next = "GRANT pg_monitor TO \(user), unless it is a member already"
     case ("53300", .replication):
-      error.next = "raise max_wal_senders or max_connections (needs a restart), or end a replication client that isn't needed"
+      error.next =
+        "raise max_wal_senders or max_connections (needs a restart), or end a replication client that isn't needed"
     case ("53300", .queries):
       error.next = "raise max_connections (needs a restart), or try again when there are fewer sessions"
     case ("55000", .replication):
@@ -90,9 +93,10 @@ package struct ServerMessage: Sendable, CustomStringConvertible {
     }
   }
 
-  /// The server's report inside libpq's text about a failed connection, which has no fields: with verbose errors it
-  /// reads "… failed: FATAL:  28P01: password authentication failed …", then perhaps DETAIL, HINT and LOCATION lines.
-  init?(connectionFailure text: String) {
+  /// The server's report inside libpq's text about a failed or lost connection, which has no fields: with verbose
+  /// errors it reads "… failed: FATAL:  28P01: password authentication failed …", and lines of DETAIL, HINT and LOCATION
+  /// may follow.
+  init?(libraryText text: String) {
     let lines = text.split(separator: "\n").map(String.init)
     for (index, line) in lines.enumerated() {
       guard let found = Self.report(in: line) else { continue }

@@ -10,6 +10,8 @@ struct ServerResult: ~Copyable {
 
   var status: ExecStatusType { PQresultStatus(pointer) }
   var message: ServerMessage { ServerMessage(pointer) }
+  /// The error as libpq puts it, with SQLSTATE.
+  var text: String { string(PQresultErrorMessage(pointer)) ?? "" }
 
   /// All rows, as text.
   func rows() -> QueryRows {

@@ -1,4 +1,5 @@
 import Diagnostics
+
 package struct LSN: RawRepresentable, Hashable, Comparable, Sendable, CustomStringConvertible {
   package var rawValue: UInt64
   package init(rawValue: UInt64) { self.rawValue = rawValue }
@@ -10,7 +11,10 @@ package struct LSN: RawRepresentable, Hashable, Comparable, Sendable, CustomStri
     rawValue = UInt64(a) << 32 | UInt64(b)
   }
   package static func < (l: LSN, r: LSN) -> Bool { l.rawValue < r.rawValue }
-  package var description: String { String(rawValue >> 32, radix: 16, uppercase: true) + "/" + String(rawValue & 0xffff_ffff, radix: 16, uppercase: true) }
+  package var description: String {
+    String(rawValue >> 32, radix: 16, uppercase: true) + "/"
+      + String(rawValue & 0xffff_ffff, radix: 16, uppercase: true)
+  }
 }
 package struct TimelineID: RawRepresentable, Hashable, Comparable, Sendable, CustomStringConvertible {
   package var rawValue: UInt32

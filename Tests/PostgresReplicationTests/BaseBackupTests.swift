@@ -7,7 +7,8 @@ import TestSupport
 import Testing
 
 @Suite("Base backups") struct BaseBackupTests {
-  @Test("a backup with tablespaces unpacks with tar and passes pg_verifybackup", arguments: PostgresVersion.allAvailable)
+  @Test(
+    "a backup with tablespaces unpacks with tar and passes pg_verifybackup", arguments: PostgresVersion.allAvailable)
   func verifies(version: PostgresVersion) throws {
     let server = try PostgresServer(version)
     let locations = [try server.createTablespace("fast"), try server.createTablespace("slow")]
@@ -60,7 +61,9 @@ import Testing
     #expect(ours.archives.count == 2)
   }
 
-  @Test("a damaged page is reported with the stop position, and its file by a warning", arguments: PostgresVersion.allAvailable)
+  @Test(
+    "a damaged page is reported with the stop position, and its file by a warning",
+    arguments: PostgresVersion.allAvailable)
   func damagedPage(version: PostgresVersion) throws {
     let server = try PostgresServer(version)
     let path = try server.psql(
@@ -86,7 +89,8 @@ import Testing
     let end = try #require(backup.end)
     #expect(end.stopLSN > (try #require(backup.start).startLSN))
     #expect(end.checksumFailure?.contains("XX001") == true)
-    #expect(warnings.contains { $0.severity == "WARNING" && $0.message.contains(path) && $0.message.contains("block 1") })
+    #expect(
+      warnings.contains { $0.severity == "WARNING" && $0.message.contains(path) && $0.message.contains("block 1") })
     // The connection is still good.
     #expect(try connection.identifySystem().timeline.rawValue == 1)
 

@@ -55,12 +55,3 @@ struct CollectedBackup {
     try DurableFile.write(manifest, to: "\(directory)/backup_manifest")
   }
 }
-
-/// Waits until `condition` holds.
-func eventually(_ limit: Duration = .seconds(20), _ condition: () throws -> Bool) throws -> Bool {
-  let deadline = Deadline.after(limit)
-  while true {
-    if try condition() { return true }
-    if deadline.hasPassed { return false }
-  }
-}

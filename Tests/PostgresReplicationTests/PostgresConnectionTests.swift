@@ -14,7 +14,10 @@ import Testing
     let answer = try connection.query("SELECT $1::text AS given, $2::text, 'ä', ''", ["it's", nil])
     #expect(answer.columns.first == "given")
     #expect(answer.rows == [["it's", nil, "ä", ""]])
-    #expect(try connection.query("SELECT current_database(), current_setting('application_name')").rows == [["postgres", "tidemark"]])
+    #expect(
+      try connection.query("SELECT current_database(), current_setting('application_name')").rows == [
+        ["postgres", "tidemark"]
+      ])
     #expect(try connection.query("SHOW search_path").scalar == "pg_catalog")
     let error = #expect(throws: TidemarkError.self) { try connection.query("SELECT 1 / 0") }
     #expect(error?.code == .serverFailed)
@@ -32,8 +35,8 @@ import Testing
     let temporary = try TemporaryDirectory()
     func passfile(_ name: String, _ password: String) throws -> String {
       let path = "\(temporary.path)/\(name)"
-      let lines = "127.0.0.1:\(server.port):postgres:tidemark:\(password)\n127.0.0.1:\(server.port):replication:tidemark:\(password)\n"
-      try DurableFile.write(Array(lines.utf8), to: path)
+      let lines = ["postgres", "replication"].map { "127.0.0.1:\(server.port):\($0):tidemark:\(password)\n" }
+      try DurableFile.write(Array(lines.joined().utf8), to: path)
       return path
     }
     let base = "\(server.hostConnectionString) user=tidemark"
@@ -65,7 +68,8 @@ import Testing
     let connection = try PostgresConnection(info)
     #expect(try connection.query("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()").scalar == "t")
     let backup = try CollectedBackup(PostgresConnection(info, for: .replication))
-    #expect(try CollectedBackup.names(inArchive: try #require(backup.archives.last).bytes).contains("global/pg_control"))
+    #expect(
+      try CollectedBackup.names(inArchive: try #require(backup.archives.last).bytes).contains("global/pg_control"))
 
     let other = try TestCertificate()
     let error = #expect(throws: TidemarkError.self) {
@@ -132,7 +136,8 @@ import Testing
   func tooOld() throws {
     let server = try OldServer(version: "14.13")
     let error = #expect(throws: TidemarkError.self) {
-      try PostgresConnection(ConnectionInfo("host=127.0.0.1 port=\(server.port) user=x sslmode=disable gssencmode=disable"))
+      try PostgresConnection(
+        ConnectionInfo("host=127.0.0.1 port=\(server.port) user=x sslmode=disable gssencmode=disable"))
     }
     #expect(error?.code == .serverUnsuitable)
     #expect(error?.summary == "PostgreSQL 14.13 is too old")
@@ -170,7 +175,9 @@ import Testing
 }
 
 @Suite("Connection strings") struct ConnectionInfoTests {
-  @Test("a password is never shown", arguments: ["host=/tmp user=u password='p w' sslpassword=pw2", "postgresql://u:p%20w@/?host=/tmp&sslpassword=pw2"])
+  @Test(
+    "a password is never shown",
+    arguments: ["host=/tmp user=u password='p w' sslpassword=pw2", "postgresql://u:p%20w@/?host=/tmp&sslpassword=pw2"])
   func hidden(text: String) throws {
     let info = try ConnectionInfo(text)
     #expect(info["password"] == "p w")
@@ -178,9 +185,11 @@ import Testing
     #expect(info.description.contains("host=/tmp") && info.description.contains("user=u"))
   }
 
-  @Test("an error about a string quotes nothing of it but an option's name", arguments: [
-    "host=/tmp password=my secret", "postgres://u:secret@[::1/x", "password='secret", "postgres://u:secret%zz@h/x",
-  ])
+  @Test(
+    "an error about a string quotes nothing of it but an option's name",
+    arguments: [
+      "host=/tmp password=my secret", "postgres://u:secret@[::1/x", "password='secret", "postgres://u:secret%zz@h/x",
+    ])
   func unparsable(text: String) throws {
     let error = #expect(throws: TidemarkError.self) { try ConnectionInfo(text) }
     #expect(error?.code == .configurationInvalid)

@@ -1,8 +1,9 @@
 import Diagnostics
-@testable import PostgresReplication
 import SystemSupport
 import TestSupport
 import Testing
+
+@testable import PostgresReplication
 
 @Suite("Inspecting a server") struct ServerInspectionTests {
   /// A line of pg_controldata.
@@ -70,7 +71,9 @@ import Testing
     #expect(inspection.configurationFiles.allSatisfy { $0.isInsideDataDirectory == ($0.kind == .automatic) })
   }
 
-  @Test("a replication role in pg_monitor sees enough, and a bare one is told which grants it lacks", arguments: PostgresVersion.allAvailable)
+  @Test(
+    "a replication role in pg_monitor sees enough, and a bare one is told which grants it lacks",
+    arguments: PostgresVersion.allAvailable)
   func roles(version: PostgresVersion) throws {
     let server = try PostgresServer(version)
     try server.psql(
@@ -114,7 +117,8 @@ import Testing
     #expect(try eventually(.seconds(70)) { try !ServerInspection(reading: connection).archiver.isFailing })
   }
 
-  @Test("a standby says so, can be backed up, and its promotion begins a timeline", arguments: PostgresVersion.allAvailable)
+  @Test(
+    "a standby says so, can be backed up, and its promotion begins a timeline", arguments: PostgresVersion.allAvailable)
   func standby(version: PostgresVersion) throws {
     let primary = try PostgresServer(version)
     let temporary = try TemporaryDirectory()

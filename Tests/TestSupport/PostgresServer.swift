@@ -180,7 +180,9 @@ package final class PostgresServer: Sendable {
 
   /// Runs SQL in psql and returns its output, unaligned and without headers.
   @discardableResult
-  package func psql(_ sql: String, database: String = "postgres", user: String = "postgres") throws(TidemarkError) -> String {
+  package func psql(_ sql: String, database: String = "postgres", user: String = "postgres") throws(TidemarkError)
+    -> String
+  {
     let outcome = try run(
       "psql", ["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", user, "-d", database], input: Array(sql.utf8))
     let text = outcome.outputText
@@ -223,7 +225,9 @@ package final class PostgresServer: Sendable {
   }
 
   private func initialize() throws(TidemarkError) {
-    var arguments = ["-D", dataDirectory, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"]
+    var arguments = [
+      "-D", dataDirectory, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync",
+    ]
     if options.hasChecksums { arguments.append("--data-checksums") }
     if !options.hasChecksums, version == .v18 { arguments.append("--no-data-checksums") }
     let command = Self.unprivileged("\(version.binDirectory)/initdb", arguments + options.initdbArguments)
@@ -269,11 +273,12 @@ package final class PostgresServer: Sendable {
     let added = "\n# Of the tests.\n" + lines.joined(separator: "\n") + "\n"
     try DurableFile.write(readFile(main) + Array(added.utf8), to: main)
     let host = options.certificate == nil ? "host" : "hostssl"
-    let access = options.accessLines + [
-      "local all all trust", "local replication all trust",
-      "\(host) all all 127.0.0.1/32 \(options.hostAuthentication)",
-      "\(host) replication all 127.0.0.1/32 \(options.hostAuthentication)",
-    ]
+    let access =
+      options.accessLines + [
+        "local all all trust", "local replication all trust",
+        "\(host) all all 127.0.0.1/32 \(options.hostAuthentication)",
+        "\(host) replication all 127.0.0.1/32 \(options.hostAuthentication)",
+      ]
     try DurableFile.write(
       Array((access.joined(separator: "\n") + "\n").utf8), to: "\(configurationDirectory)/pg_hba.conf")
     try Self.give(dataDirectory)

@@ -23,6 +23,6 @@ package enum PostgresVersion: Int, Sendable, CaseIterable, CustomStringConvertib
 
   package var isAvailable: Bool { access("\(binDirectory)/postgres", X_OK) == 0 }
 
-  /// For parameterised tests. 15 always belongs to it, so that tests fail rather than vanish where nothing is installed.
+  /// For parameterised tests. 15 always belongs to it: where nothing is installed, tests fail rather than vanish.
   package static let allAvailable = [.v15] + [PostgresVersion.v18].filter(\.isAvailable)
 }
