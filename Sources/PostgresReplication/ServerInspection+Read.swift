@@ -72,6 +72,11 @@ struct InspectionRow {
     }
   }
 
+  func lsn(_ index: Int) throws(TidemarkError) -> LSN {
+    guard let lsn = try? LSN(text: try text(index)) else { throw unreadable(index) }
+    return lsn
+  }
+
   private func unreadable(_ index: Int) -> TidemarkError {
     TidemarkError(
       .streamInvalid, "the server's answer about itself can't be read", cause: "column \(index + 1) of \(columns.count)"
@@ -116,17 +121,15 @@ struct InspectionReader {
         SELECT greatest(c.timeline_id, r.min_recovery_end_timeline), pg_last_wal_replay_lsn()
         FROM pg_control_checkpoint() AS c, pg_control_recovery() AS r
         """)
-      return (
-        TimelineID(rawValue: try row.number(0)),
-        try row.optionalText(1).map { (text) throws(TidemarkError) in try LSN(text: text) }
-      )
+      let replayed = row.optionalText(1) == nil ? nil : try row.lsn(1)
+      return (TimelineID(rawValue: try row.number(0)), replayed)
     }
     let row = try row("SELECT left(pg_walfile_name(l), 8), l FROM pg_current_wal_lsn() AS l")
     guard let timeline = UInt32(try row.text(0), radix: 16) else {
       throw TidemarkError(
         .streamInvalid, "the name of the current WAL file can't be read", object: connection.serverName)
     }
-    return (TimelineID(rawValue: timeline), try LSN(text: try row.text(1)))
+    return (TimelineID(rawValue: timeline), try row.lsn(1))
   }
 
   func settings() throws(TidemarkError) -> [ServerSetting] {
