@@ -39,7 +39,7 @@ let package = Package(
     // Foundations.
     layer("Diagnostics", [logging]),
     layer("SystemSupport", ["Diagnostics", "CLinux"]),
-    layer("PostgresFormats", ["Diagnostics", "CLinux"]),
+    layer("PostgresFormats", ["Diagnostics", "CLinux", crypto]),
 
     // Building blocks.
     layer("ObjectStorage", ["Diagnostics", "SystemSupport"]),
@@ -67,7 +67,7 @@ let package = Package(
       name: "TestSupport", dependencies: ["Diagnostics", "SystemSupport"], path: "Tests/TestSupport",
       swiftSettings: strict),
     tests("SystemSupportTests", ["SystemSupport", "Diagnostics"]),
-    tests("PostgresFormatsTests", ["PostgresFormats"]),
+    tests("PostgresFormatsTests", ["PostgresFormats", "Diagnostics"]),
     tests("ObjectStorageTests", ["ObjectStorage", "S3Storage"]),
     tests("EnvelopeTests", ["Envelope"]),
     tests("PostgresReplicationTests", ["PostgresReplication"]),

@@ -32,6 +32,8 @@ package enum ErrorCode: String, Sendable, CaseIterable {
   case serverRefused = "server-refused"
   case serverUnsuitable = "server-unsuitable"
   case serverSilent = "server-silent"
+  /// The server answered a command with an error of its own: a full disk, a file it can't read.
+  case serverFailed = "server-failed"
   case streamInvalid = "stream-invalid"
   case manifestMismatch = "manifest-mismatch"
   case checksumFailures = "checksum-failures"
@@ -75,7 +77,7 @@ package enum ErrorCode: String, Sendable, CaseIterable {
       .checksumFailures, .streamInvalid, .walHole, .objectNotFound, .recoveryFailed:
       .damaged
     case .regionUnreachable, .regionThrottled, .storeAnswerInvalid, .storeRefused, .serverUnreachable, .serverSilent,
-      .durabilityNotReached, .walNotArchived, .clockSkewed:
+      .serverFailed, .durabilityNotReached, .walNotArchived, .clockSkewed:
       .unavailable
     case .accessDenied, .credentialsMissing, .noKeyOpens, .keyFileInvalid, .keyFileModeOpen, .serverRefused,
       .localPermission:

@@ -13,8 +13,12 @@ package enum Termination {
       action.__sigaction_handler.sa_handler = { Termination.signalNumber.store($0, ordering: .relaxed) }
       sigaction(number, &action, nil)
     }
-    signal(SIGPIPE, SIG_IGN)
+    ignoreBrokenPipes()
   }
+
+  /// Ignores SIGPIPE in this process: a write whose reader is gone reports EPIPE instead. Children get the default
+  /// back (see `ChildProcess`).
+  package static func ignoreBrokenPipes() { signal(SIGPIPE, SIG_IGN) }
 
   /// The signal that asked for the end, if one did.
   package static var requested: Int32? {
