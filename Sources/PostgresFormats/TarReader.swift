@@ -92,7 +92,7 @@ package struct TarReader: Sendable {
     guard pending.count == size else { return }
     let block = pending
     pending.removeAll(keepingCapacity: true)
-    try block.withUnsafeBytes { (bytes) throws(TidemarkError) in try takeHeader(bytes, take) }
+    try block.span.withUnsafeBytes { (bytes) throws(TidemarkError) in try takeHeader(bytes, take) }
   }
 
   private mutating func takeHeader(
