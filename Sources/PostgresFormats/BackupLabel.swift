@@ -31,7 +31,7 @@ package struct BackupLabel: Sendable, Hashable {
     for line in text.split(separator: "\n") {
       guard let colon = line.firstRange(of: ": ") else { continue }
       let key = line[..<colon.lowerBound]
-      // The label comes last but for the timeline and may hold anything: the first line of a key counts.
+      // Lines of later versions are ignored, and of a key that stands twice the first counts, as in recovery.
       if fields[key] == nil { fields[key] = line[colon.upperBound...] }
     }
     func field(_ key: Substring) throws(TidemarkError) -> Substring {
