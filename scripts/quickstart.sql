@@ -33,7 +33,8 @@ CREATE TABLE communications (
 
 INSERT INTO campaigns (name, channel, budget, starts_on, settings)
 SELECT format('Campaign %s', i), (ARRAY['email', 'phone', 'sms', 'linkedin'])[1 + i % 4], 1000 + i * 17.35,
-  date '2025-01-01' + i, jsonb_build_object('daily_limit', 50 + i, 'tags', jsonb_build_array('q' || i % 4, md5(i::text)))
+  date '2025-01-01' + i,
+  jsonb_build_object('daily_limit', 50 + i, 'tags', jsonb_build_array('q' || i % 4, md5(i::text)))
 FROM generate_series(1, 200) AS i;
 
 INSERT INTO leads_contact_info

@@ -144,6 +144,16 @@ struct ConfigurationTests {
     #expect(bucket.addressing == .path)
   }
 
+  @Test("the examples of docs/configuration.md are accepted")
+  func documentedExamples() throws {
+    let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+      .deletingLastPathComponent()
+    let text = try String(contentsOf: root.appendingPathComponent("docs/configuration.md"), encoding: .utf8)
+    let examples = text.components(separatedBy: "```yaml\n").dropFirst().map { $0.components(separatedBy: "```")[0] }
+    #expect(examples.count == 2)
+    for example in examples { _ = try TidemarkConfiguration(yaml: example, file: "docs/configuration.md") }
+  }
+
   @Test("a file is read from disk, and --config goes before the environment")
   func fromDisk() throws {
     let path = NSTemporaryDirectory() + "tidemark-\(UUID().uuidString).yaml"
