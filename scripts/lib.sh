@@ -42,7 +42,8 @@ install_debian_packages() {
   [ ${#missing[@]} -gt 0 ] || return 0
   say "installing ${missing[*]}"
   need_root env DEBIAN_FRONTEND=noninteractive apt-get -qq update
-  need_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install "${missing[@]}" </dev/null
+  need_root env DEBIAN_FRONTEND=noninteractive \
+    apt-get -qq -y -o Dpkg::Use-Pty=0 --no-install-recommends install "${missing[@]}" </dev/null
 }
 
 # Puts a Swift toolchain that is new enough on PATH, or says where to get one.
