@@ -56,7 +56,7 @@ let package = Package(
     layer("PointInTimeRestore", ["BackupRepository", "PostgresReplication"]),
 
     // Service.
-    layer("Configuration", ["BackupRepository", "S3Storage", yams]),
+    layer("Configuration", ["Diagnostics", "SystemSupport", yams]),
 
     // Commands.
     layer("TidemarkCommands", ["Configuration", "BaseBackup", "WALArchive", "PointInTimeRestore", argumentParser]),
@@ -72,7 +72,7 @@ let package = Package(
     tests("EnvelopeTests", ["Envelope"]),
     tests("PostgresReplicationTests", ["PostgresReplication"]),
     tests("BackupRepositoryTests", ["BackupRepository"]),
-    tests("ConfigurationTests", ["Configuration"]),
+    tests("ConfigurationTests", ["Configuration", "Diagnostics"]),
     tests("EndToEndTests", ["TidemarkCommands"]),
   ],
   swiftLanguageModes: [.v6]

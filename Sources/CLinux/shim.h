@@ -49,7 +49,8 @@ static inline void clinux_name_this_thread(const char *name) { pthread_setname_n
 static inline int clinux_forbid_core_dump(void) { return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); }
 
 #if defined(__x86_64__)
-__attribute__((target("sse4.2"))) static inline uint32_t clinux_crc32c_hardware(uint32_t crc, const uint8_t *p, size_t n) {
+__attribute__((target("sse4.2")))
+static inline uint32_t clinux_crc32c_hardware(uint32_t crc, const uint8_t *p, size_t n) {
   uint64_t c = crc;
   while (n >= 8) {
     uint64_t v;
@@ -63,11 +64,16 @@ __attribute__((target("sse4.2"))) static inline uint32_t clinux_crc32c_hardware(
 }
 static inline int clinux_crc32c_hardware_available(void) { return __builtin_cpu_supports("sse4.2"); }
 #else
-static inline uint32_t clinux_crc32c_hardware(uint32_t crc, const uint8_t *p, size_t n) { (void)p; (void)n; return crc; }
+static inline uint32_t clinux_crc32c_hardware(uint32_t crc, const uint8_t *p, size_t n) {
+  (void)p;
+  (void)n;
+  return crc;
+}
 static inline int clinux_crc32c_hardware_available(void) { return 0; }
 #endif
 
-/// CRC32C (Castagnoli), reflected, without the initial and final inversion; bit by bit, for CPUs without the instruction.
+/// CRC32C (Castagnoli), reflected, without the initial and final inversion; bit by bit, for CPUs without the
+/// instruction.
 static inline uint32_t clinux_crc32c_portable(uint32_t crc, const uint8_t *p, size_t n) {
   while (n--) {
     crc ^= *p++;

@@ -110,7 +110,8 @@ package func readFile(_ path: String, limit: Int = 64 << 20) throws(TidemarkErro
   let file = try OpenFile(path, O_RDONLY)
   let size = try file.byteCount()
   guard size <= limit else {
-    throw TidemarkError(.localIO, "the file is larger than expected", object: path, cause: "\(size) bytes, limit \(limit)")
+    throw TidemarkError(
+      .localIO, "the file is larger than expected", object: path, cause: "\(size) bytes, limit \(limit)")
   }
   // A file that grows while it is read is cut at the size first seen; /proc files say 0 and are read to their end.
   let capacity = size == 0 ? min(limit, 1 << 20) : Int(size)

@@ -62,6 +62,7 @@ package struct OpenFile: ~Copyable {
     var filled = 0
     while filled < buffer.count {
       let count = try retryingInterrupts("cannot read the file", path) { () -> Int in
+        // There is room left, so the buffer has a base address.
         pread(descriptor, buffer.baseAddress! + filled, buffer.count - filled, Int(offset) + filled)
       }
       if count == 0 { break }
