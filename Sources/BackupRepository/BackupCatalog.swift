@@ -60,7 +60,7 @@ extension Repository {
       }
     }
     if failures.count == regions.regions.count, let error = failures.values.first { throw error }
-    return (found.sorted().map(layout.lineage), failures)
+    return (found.sorted { $0.rawValue < $1.rawValue }.map(layout.lineage), failures)
   }
 
   /// The first component below the cluster that follows `after`.
@@ -76,7 +76,7 @@ extension Repository {
         return false
       }
     }
-    return component.map { ($0, try? SystemIdentifier(text: $0)) }
+    return component.map { ($0, SystemIdentifier(text: $0)) }
   }
 
   /// The backups of `lineage`. Manifests are opened with the identities or the writer's own key.

@@ -160,7 +160,7 @@ package struct BackupManifest: Sendable, Codable, Equatable {
     _ = try start
     _ = try stop
     guard fileTableParts >= 1, blockSize >= 512, blockSize & (blockSize - 1) == 0,
-      (try? WALSegmentSize(validating: walSegmentSize)) != nil
+      WALSegmentSize(byteCount: walSegmentSize) != nil
     else { throw TidemarkError(.objectDamaged, "the manifest contradicts itself", object: label) }
   }
 }

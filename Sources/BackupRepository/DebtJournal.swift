@@ -8,6 +8,11 @@ import SystemSupport
 package struct Debt: Sendable, Hashable {
   package var region: String
   package var object: ObjectName
+
+  package init(region: String, object: ObjectName) {
+    self.region = region
+    self.object = object
+  }
 }
 
 /// The debts that this host knows of, in `STATE/debts/REGION/NAME` with `/` written as `~` (no key contains it).

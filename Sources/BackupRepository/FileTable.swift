@@ -35,14 +35,11 @@ package struct FileTableEntry: Sendable, Equatable {
   }
   package var path: String
   package var mode: UInt32
-  /// Seconds since 1970.
-  package var modified: Int64
   package var content: Content
 
-  package init(path: String, mode: UInt32, modified: Int64, content: Content) {
+  package init(path: String, mode: UInt32, content: Content) {
     self.path = path
     self.mode = mode
-    self.modified = modified
     self.content = content
   }
 }
@@ -85,7 +82,6 @@ package struct FileTablePartEncoder {
     }
     append(entry.path)
     append(UInt64(entry.mode))
-    append(UInt64(bitPattern: max(0, entry.modified)))
     switch entry.content {
     case .directory: break
     case .symbolicLink(let target): append(target)
@@ -152,7 +148,6 @@ package struct FileTablePartDecoder {
       throw TidemarkError(.pathUnsafe, "the file table names a path outside the data directory", object: path)
     }
     let mode = try reader.number(limit: 0o7777)
-    let modified = try reader.number(limit: Int(Int32.max) * 64)
     let content: FileTableEntry.Content
     switch kind {
     case 2: content = .directory
@@ -161,7 +156,7 @@ package struct FileTablePartDecoder {
     default: throw Self.damaged("entry kind \(kind)")
     }
     position = reader.position
-    return FileTableEntry(path: path, mode: UInt32(mode), modified: Int64(modified), content: content)
+    return FileTableEntry(path: path, mode: UInt32(mode), content: content)
   }
 
   private func file(_ reader: inout Reader) throws(TidemarkError) -> FileTableEntry.Content {

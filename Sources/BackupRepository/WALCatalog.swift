@@ -37,7 +37,7 @@ package struct WALCatalog: Sendable {
     guard holds(first), let list = segments[first.timeline] else { return nil }
     var last = first
     for entry in list where entry.name > first {
-      guard entry.name == last.next(segmentSize) else { break }
+      guard entry.name == (try? last.next(segmentSize)) else { break }
       last = entry.name
     }
     return last
@@ -48,7 +48,7 @@ package struct WALCatalog: Sendable {
     segments.keys.sorted().flatMap { timeline -> [WALRange] in
       var ranges: [WALRange] = []
       for entry in segments[timeline] ?? [] {
-        if let last = ranges.last, entry.name == last.last.next(segmentSize) {
+        if let last = ranges.last, entry.name == (try? last.last.next(segmentSize)) {
           ranges[ranges.count - 1].last = entry.name
         } else {
           ranges.append(WALRange(timeline: timeline, first: entry.name, last: entry.name))
@@ -77,7 +77,7 @@ extension Repository {
       case .partial(let name): catalog.partials.append(name)
       case .history(let timeline):
         let (bytes, _) = try readSealed(.timelineHistory, entry.name, limit: Self.historyByteCountMax)
-        catalog.histories[timeline] = try TimelineHistory(timeline: timeline, bytes)
+        catalog.histories[timeline] = try TimelineHistory(timeline: timeline, parsing: bytes)
       case .backupHistory: break
       }
     }

@@ -87,11 +87,9 @@ struct BackupPipeline {
       joints.fail(error)
     }
     var result = PipelineResult()
-    for stage in [{ () throws(TidemarkError) in try workers.join() }, { () throws(TidemarkError) in result = try packing.join() },
-      { () throws(TidemarkError) in try uploading.join() }] as [() throws(TidemarkError) -> Void]
-    {
-      do throws(TidemarkError) { try stage() } catch { failure = failure ?? error }
-    }
+    do throws(TidemarkError) { try workers.join() } catch { failure = failure ?? error }
+    do throws(TidemarkError) { result = try packing.join() } catch { failure = failure ?? error }
+    do throws(TidemarkError) { try uploading.join() } catch { failure = failure ?? error }
     if let failure { throw failure }
     result.databaseByteCount = cutter.databaseByteCount
     result.fileCount = cutter.fileCount

@@ -37,13 +37,10 @@ package struct SourceEntry: Sendable {
   /// Relative to the data directory; below a tablespace it begins with `pg_tblspc/OID/`.
   package var path: String
   package var mode: UInt32
-  /// Seconds since 1970.
-  package var modified: Int64
 
-  package init(path: String, mode: UInt32, modified: Int64) {
+  package init(path: String, mode: UInt32) {
     self.path = path
     self.mode = mode
-    self.modified = modified
   }
 }
 

@@ -32,9 +32,11 @@ struct ChunkWorker: ~Copyable {
           let start = offset + index * blockSize
           let length = min(blockSize, offset + byteCount - start)
           let block = UnsafeRawBufferPointer(rebasing: chunk.input[start..<start + length])
-          let digest = try hasher.digest(block).bytes.prefix(FileTable.digestByteCount)
-          chunk.digests.append(contentsOf: digest)
-          if let run = previous?.location(of: firstBlock + index, digest: digest, blockSize: blockSize) {
+          try hasher.appendDigest(of: block, prefix: FileTable.digestByteCount, to: &chunk.digests)
+          if let previous,
+            let run = previous.location(
+              of: firstBlock + index, digest: chunk.digests.suffix(FileTable.digestByteCount), blockSize: blockSize)
+          {
             chunk.placements.append(.reused(run))
             continue
           }

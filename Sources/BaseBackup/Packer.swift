@@ -74,7 +74,7 @@ struct Packer: ~Copyable {
         guard let file else { preconditionFailure("a file ends that didn't begin") }
         try append(
           FileTableEntry(
-            path: file.path, mode: file.mode, modified: file.modified,
+            path: file.path, mode: file.mode,
             content: .file(byteCount: byteCount, crc32c: crc32c, digests: digests, runs: runs)))
         self.file = nil
       case .entry(let entry): try append(entry)

@@ -1,9 +1,6 @@
 // What Swift's importer can't reach of Linux and the CPU: variadic calls, headers that Glibc's module map leaves out,
 // and the CRC32C instruction.
 #pragma once
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE 1
-#endif
 #include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
@@ -11,8 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
-#include <sys/file.h>
 #include <pthread.h>
+#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -22,7 +19,10 @@
 /// open(2): the variadic form isn't imported.
 static inline int clinux_open(const char *path, int flags, mode_t mode) { return open(path, flags | O_CLOEXEC, mode); }
 
-// spawn.h declares these for _GNU_SOURCE alone, and the importer may have read it without.
+// The headers declare these for _GNU_SOURCE alone. Defining that here would give types such as fd_set another form than
+// Glibc's own module has.
+extern int syncfs(int);
+extern int pthread_setname_np(pthread_t, const char *);
 extern int posix_spawn_file_actions_addclosefrom_np(posix_spawn_file_actions_t *, int);
 extern int posix_spawn_file_actions_addchdir_np(posix_spawn_file_actions_t *, const char *);
 

@@ -13,11 +13,12 @@ struct FrameCipher: ~Copyable {
   init(key: [UInt8], sealing: Bool) throws(TidemarkError) {
     precondition(key.count == 32)
     guard let context = EVP_CIPHER_CTX_new() else { throw cryptoError("cannot make a cipher context") }
-    self.context = context
-    self.sealing = sealing
     guard EVP_CipherInit_ex(context, EVP_aes_256_gcm(), nil, key, nil, sealing ? 1 : 0) == 1 else {
+      EVP_CIPHER_CTX_free(context)
       throw cryptoError("cannot set the data key")
     }
+    self.context = context
+    self.sealing = sealing
   }
 
   deinit { EVP_CIPHER_CTX_free(context) }

@@ -28,13 +28,13 @@ enum KeyText {
   /// - Throws: `key-file-invalid`. The text itself is never part of the error: it may be a secret.
   static func decode(_ text: String, prefix: String, what: String) throws(TidemarkError) -> [UInt8] {
     guard text.hasPrefix(prefix) else {
-      let found =
-        [
-          RecipientPublicKey.prefix: "a recipient's public key", WriterPublicKey.prefix: "a writer's public key",
-          Identity.prefix: "an identity's secret", WriterKey.prefix: "a writer's secret",
-        ].filter { text.hasPrefix($0.key) }.max { $0.key.count < $1.key.count }?.value ?? "something else"
-      throw TidemarkError(
-        .keyFileInvalid, "expected \(what), found \(found)", next: "it begins with '\(prefix)'")
+      // A secret's prefix begins with the public one's, so the secret comes first.
+      let kinds = [
+        (WriterKey.prefix, "a writer's secret"), (WriterPublicKey.prefix, "a writer's public key"),
+        (Identity.prefix, "an identity's secret"), (RecipientPublicKey.prefix, "a recipient's public key"),
+      ]
+      let found: String = kinds.first { text.hasPrefix($0.0) }?.1 ?? "something else"
+      throw TidemarkError(.keyFileInvalid, "expected \(what), found \(found)", next: "it begins with '\(prefix)'")
     }
     var bytes: [UInt8] = []
     var buffer: UInt32 = 0

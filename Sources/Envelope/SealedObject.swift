@@ -156,10 +156,13 @@ package struct OpenedObject: Sendable {
     private let scratch: UnsafeMutableRawBufferPointer
 
     package init(_ object: OpenedObject) throws(TidemarkError) {
+      // Both first: a value that can't be copied must be whole or not at all when this throws.
+      let opener = try FrameCipher(key: object.key.bytes, sealing: false)
+      let expander = try FrameDecompressor()
       self.object = object
       headerDigest = SHA256Digest.of(object.header.signedBytes)
-      cipher = try FrameCipher(key: object.key.bytes, sealing: false)
-      decompressor = try FrameDecompressor()
+      cipher = opener
+      decompressor = expander
       scratch = .allocate(byteCount: SealedObject.frameStoredByteCountMax, alignment: 64)
     }
 

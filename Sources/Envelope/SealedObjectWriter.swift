@@ -19,17 +19,18 @@ package struct SealedObjectWriter: ~Copyable {
       throw TidemarkError(
         .configurationInvalid, "there is no recipient to seal to", next: "set encryption.recipients")
     }
-    self.kind = kind
-    self.writer = writer
     let signed = SealedHeader.signedBytes(
       kind: kind, name: name, created: created, writer: writer.publicKey.id, attributes: attributes)
-    signedHeader = signed
     let digest = SHA256Digest.of(signed)
-    headerDigest = digest
     let key = DataKey()
     var wrapped: [WrappedKey] = []
     for recipient in recipients { wrapped.append(try key.wrap(for: recipient, headerDigest: digest)) }
-    cipher = try FrameCipher(key: key.bytes, sealing: true)
+    let sealer = try FrameCipher(key: key.bytes, sealing: true)
+    self.kind = kind
+    self.writer = writer
+    signedHeader = signed
+    headerDigest = digest
+    cipher = sealer
     bytes = []
     bytes.reserveCapacity(reservedByteCount)
     bytes += SealedHeader.encode(signedBytes: signed, wrappedKeys: wrapped)

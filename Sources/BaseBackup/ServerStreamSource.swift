@@ -1,0 +1,161 @@
+// A server's BASE_BACKUP as a source: tar archives to entries, tablespaces' archives under `pg_tblspc/OID/`, and every
+// file compared with the server's own manifest by size and CRC32C before the backup counts as complete.
+import BackupRepository
+import Diagnostics
+import PostgresFormats
+import PostgresReplication
+
+package struct ServerStreamSource: BackupSource {
+  /// The server's manifest is kept as the last file, under this name, where PostgreSQL's own tools look for it.
+  package static let manifestName = "backup_manifest"
+
+  private let stream: BaseBackupStream
+
+  /// `connection` is a replication connection.
+  package init(_ connection: PostgresConnection, _ options: BaseBackupOptions) {
+    stream = BaseBackupStream(connection, options)
+  }
+
+  package mutating func run(_ receive: (SourceEvent) throws -> Void) throws(TidemarkError) {
+    var tar: TarReader?
+    var prefix = ""
+    var check = ManifestCheck()
+    var manifest: ServerManifestReader?
+    try stream.run { event in
+      switch event {
+      case .started(let start):
+        try receive(
+          .started(
+            SourceStart(
+              startLSN: start.startLSN, timeline: start.timeline,
+              tablespaces: start.tablespaces.compactMap { tablespace in
+                tablespace.oid.map { ($0, tablespace.location ?? "") }
+              },
+              estimatedByteCount: start.tablespaces.reduce(0) { $0 + ($1.estimatedByteCount ?? 0) })))
+      case .archive(let archive):
+        try tar?.finish()
+        tar = TarReader()
+        prefix = archive.isMain ? "" : "pg_tblspc/\(archive.tablespace.oid ?? 0)/"
+      case .data(let bytes):
+        guard var reader = tar.take() else {
+          throw TidemarkError(.streamInvalid, "data came before the first archive")
+        }
+        try reader.feed(bytes) { (member) throws(TidemarkError) in
+          try Self.translate(member, prefix, &check, receive)
+        }
+        tar = reader
+      case .progress: break
+      case .manifestBegins:
+        try tar?.finish()
+        tar = nil
+        manifest = ServerManifestReader()
+        try receive(.beginFile(SourceEntry(path: Self.manifestName, mode: 0o600)))
+      case .manifestData(let bytes):
+        guard var reader = manifest.take() else {
+          throw TidemarkError(.streamInvalid, "data of the manifest came before its beginning")
+        }
+        try reader.feed(bytes) { (file) throws(TidemarkError) in try check.compare(file) }
+        manifest = reader
+        try receive(.data(bytes))
+      case .finished(let end):
+        guard var reader = manifest.take() else {
+          throw TidemarkError(.streamInvalid, "the server sent no backup manifest")
+        }
+        _ = try reader.finish()
+        try check.finish()
+        try receive(.endFile)
+        try receive(
+          .finished(SourceEnd(stopLSN: end.stopLSN, timeline: end.timeline, checksumFailure: end.checksumFailure)))
+      }
+    }
+  }
+
+  private static func translate(
+    _ member: TarReader.Event, _ prefix: String, _ check: inout ManifestCheck, _ receive: (SourceEvent) throws -> Void
+  ) throws(TidemarkError) {
+    try mapAny {
+      switch member {
+      case .file(let header):
+        check.begin(prefix + header.path)
+        try receive(.beginFile(SourceEntry(path: prefix + header.path, mode: header.mode)))
+      case .data(let bytes):
+        check.add(bytes)
+        try receive(.data(bytes))
+      case .endOfFile:
+        check.end()
+        try receive(.endFile)
+      case .directory(let header):
+        // A tablespace's archive has its root as "." or not at all.
+        try receive(.directory(SourceEntry(path: prefix + header.path, mode: header.mode)))
+      case .symbolicLink(let header, let target):
+        try receive(.symbolicLink(SourceEntry(path: prefix + header.path, mode: header.mode), target: target))
+      case .end: break
+      }
+    }
+  }
+}
+
+/// Compares what was received with the server's manifest. Memory: 24 bytes for each file.
+struct ManifestCheck {
+  private struct Received {
+    var pathHash: Int
+    var byteCount: UInt64
+    var crc32c: UInt32
+  }
+  private var files: [Received] = []
+  private var next = 0
+  /// Built only when the manifest's order isn't the stream's.
+  private var byHash: [Int: Int]?
+  private var crc = CRC32C()
+
+  mutating func begin(_ path: String) {
+    files.append(Received(pathHash: path.hashValue, byteCount: 0, crc32c: 0))
+    crc = CRC32C()
+  }
+
+  mutating func add(_ bytes: UnsafeRawBufferPointer) {
+    crc.update(bytes)
+    files[files.count - 1].byteCount += UInt64(bytes.count)
+  }
+
+  mutating func end() { files[files.count - 1].crc32c = crc.value }
+
+  mutating func compare(_ file: ServerManifest.File) throws(TidemarkError) {
+    let hash = file.path.hashValue
+    var index: Int? = next < files.count && files[next].pathHash == hash ? next : nil
+    if index == nil {
+      if byHash == nil {
+        byHash = Dictionary(files.enumerated().map { ($0.element.pathHash, $0.offset) }, uniquingKeysWith: { $1 })
+      }
+      index = byHash?[hash]
+    }
+    guard let index else {
+      throw TidemarkError(.manifestMismatch, "the server's manifest names a file that it didn't send", object: file.path)
+    }
+    next = index + 1
+    let received = files[index]
+    guard received.byteCount == file.size else {
+      throw TidemarkError(
+        .manifestMismatch, "a file isn't as long as the server's manifest says", object: file.path,
+        cause: "received \(received.byteCount) bytes, manifest \(file.size)")
+    }
+    guard case .crc32c(let expected) = file.checksum else {
+      throw TidemarkError(
+        .manifestMismatch, "the manifest has no CRC32C", object: file.path, cause: file.checksum.algorithm)
+    }
+    guard received.crc32c == expected else {
+      throw TidemarkError(
+        .manifestMismatch, "a file arrived with other bytes than the server's manifest says", object: file.path)
+    }
+    compared += 1
+  }
+  private var compared = 0
+
+  func finish() throws(TidemarkError) {
+    guard compared == files.count else {
+      throw TidemarkError(
+        .manifestMismatch, "the server's manifest doesn't name every file that it sent",
+        cause: "\(files.count) files, \(compared) in the manifest")
+    }
+  }
+}
