@@ -19,6 +19,12 @@ let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let yams = Target.Dependency.product(name: "Yams", package: "Yams")
 
+/// What the repository stands on, and the engines with it.
+let repositoryLayers: [Target.Dependency] = [
+  "Diagnostics", "SystemSupport", "PostgresFormats", "ObjectStorage", "Envelope",
+]
+let engineLayers = repositoryLayers + ["BackupRepository"]
+
 let package = Package(
   name: "tidemark",
   products: [.executable(name: "tidemark", targets: ["tidemark"])],
@@ -48,18 +54,21 @@ let package = Package(
     layer("PostgresReplication", ["PostgresFormats", "Diagnostics", "SystemSupport", "CLibpq"]),
 
     // Repository.
-    layer("BackupRepository", ["ObjectStorage", "Envelope", "PostgresFormats", "Diagnostics", "SystemSupport"]),
+    layer("BackupRepository", repositoryLayers + [logging]),
 
     // Engines.
-    layer("BaseBackup", ["BackupRepository", "PostgresReplication"]),
-    layer("WALArchive", ["BackupRepository"]),
-    layer("PointInTimeRestore", ["BackupRepository", "PostgresReplication"]),
+    layer("BaseBackup", engineLayers + ["PostgresReplication", logging]),
+    layer("WALArchive", engineLayers),
+    layer("PointInTimeRestore", engineLayers + ["PostgresReplication", logging]),
 
     // Service.
     layer("Configuration", ["Diagnostics", "SystemSupport", yams]),
 
     // Commands.
-    layer("TidemarkCommands", ["Configuration", "BaseBackup", "WALArchive", "PointInTimeRestore", argumentParser]),
+    layer(
+      "TidemarkCommands",
+      engineLayers + ["Configuration", "S3Storage", "PostgresReplication"]
+        + ["BaseBackup", "WALArchive", "PointInTimeRestore", argumentParser, logging]),
     .executableTarget(name: "tidemark", dependencies: ["TidemarkCommands"], swiftSettings: strict),
 
     // Tests: `TestSupport` starts PostgreSQL and S3 servers on free ports.

@@ -12,10 +12,13 @@ struct ChunkWorker: ~Copyable {
   private var compressor: FrameCompressor
 
   init(blockSize: Int, level: Int) throws(TidemarkError) {
+    // Both first: a value that can't be copied must be whole or not at all when this throws.
+    let hasher = try SHA256Hasher()
+    let compressor = try FrameCompressor()
     self.blockSize = blockSize
     self.level = level
-    hasher = try SHA256Hasher()
-    compressor = try FrameCompressor()
+    self.hasher = hasher
+    self.compressor = compressor
   }
 
   /// Fills the chunk's digests, placements and compressed frame.

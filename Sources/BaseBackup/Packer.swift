@@ -112,8 +112,8 @@ struct Packer: ~Copyable {
     case .stored: bytes = UnsafeRawBufferPointer(rebasing: chunk.input[..<chunk.keptCount])
     case .zstd: bytes = UnsafeRawBufferPointer(rebasing: chunk.output[..<chunk.outputCount])
     }
-    if let open = writer, open.storedByteCount + bytes.count > Self.packByteCount { try closePack() }
-    if writer == nil {
+    if let filled = writer?.storedByteCount, filled + bytes.count > Self.packByteCount { try closePack() }
+    if writer?.frameCount == nil {
       packCount += 1
       writer = try SealedObjectWriter(
         kind: .pack, name: layout.pack(label, packCount).text, created: wallClockMicroseconds(),

@@ -1,10 +1,8 @@
 // The previous backup's file table, ready for look-ups by path: its plaintext lies in an unlinked temporary file of the
 // state directory, and memory holds 16 bytes for each file.
 import BackupRepository
-import CLinux
 import Diagnostics
 import Envelope
-import Glibc
 import SystemSupport
 
 /// One file of the previous backup.
@@ -112,45 +110,5 @@ final class PreviousFileTable: Sendable {
   /// FNV-1a, 64 bits.
   private static func hash(_ path: String) -> UInt64 {
     path.utf8.reduce(0xcbf2_9ce4_8422_2325) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
-  }
-}
-
-/// An unlinked temporary file: it goes with the process, however that ends.
-final class SpoolFile: Sendable {
-  private let path: String
-  private let descriptor: Int32
-
-  init(directory: String) throws(TidemarkError) {
-    try DurableFile.createDirectories(directory)
-    path = "\(directory)/.spool.\(getpid()).\(UInt32.random(in: 0...UInt32.max))"
-    let path = self.path
-    descriptor = try retryingInterrupts("cannot create the temporary file", path) {
-      clinux_open(path, O_RDWR | O_CREAT | O_EXCL, 0o600)
-    }
-    unlink(path)
-  }
-
-  deinit { close(descriptor) }
-
-  func append(_ bytes: [UInt8], at offset: Int64) throws(TidemarkError) {
-    var done = 0
-    while done < bytes.count {
-      done += try retryingInterrupts("cannot write the temporary file", path) { () -> Int in
-        bytes.withUnsafeBytes { pwrite(descriptor, $0.baseAddress! + done, $0.count - done, Int(offset) + done) }
-      }
-    }
-  }
-
-  func read(_ count: Int, at offset: Int64) throws(TidemarkError) -> [UInt8] {
-    var bytes = [UInt8](repeating: 0, count: count)
-    var done = 0
-    while done < count {
-      let received = try retryingInterrupts("cannot read the temporary file", path) { () -> Int in
-        bytes.withUnsafeMutableBytes { pread(descriptor, $0.baseAddress! + done, count - done, Int(offset) + done) }
-      }
-      guard received > 0 else { throw TidemarkError(.localIO, "the temporary file is cut short", object: path) }
-      done += received
-    }
-    return bytes
   }
 }
