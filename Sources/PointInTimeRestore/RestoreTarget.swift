@@ -1,0 +1,88 @@
+// The directories that a restore writes into. They are refused unless they are empty: neither a running cluster nor
+// anybody's tablespace is ever written over.
+import BackupRepository
+import Diagnostics
+import Glibc
+import SystemSupport
+
+/// Where the files go.
+package struct RestoreTarget: Sendable {
+  package let directory: String
+  /// Tablespace oid → location on this host.
+  package let tablespaces: [UInt32: String]
+  /// Beside the data directory, on the same file system: the plan, the WAL spool, the server's log.
+  package var sideDirectory: String { "\(directory).tidemark" }
+
+  /// Checks everything and writes nothing.
+  /// - Throws: `target-in-use`, `target-not-empty`, `usage`, `space-insufficient`.
+  package init(_ request: RestoreRequest, _ plan: RestorePlan) throws(TidemarkError) {
+    guard request.targetDirectory.hasPrefix("/") else {
+      throw TidemarkError(.usage, "the target directory must be an absolute path", object: request.targetDirectory)
+    }
+    var path = request.targetDirectory
+    while path.count > 1 && path.hasSuffix("/") { path.removeLast() }
+    directory = path
+    try Self.requireUnused(path)
+    try Self.requireEmpty(path, what: "the target directory")
+    var rest = request.tablespaceMap
+    var tablespaces: [UInt32: String] = [:]
+    for tablespace in plan.backup.manifest.tablespaces {
+      let location = rest.removeValue(forKey: tablespace.location) ?? tablespace.location
+      guard location.hasPrefix("/") else {
+        throw TidemarkError(.usage, "a tablespace's new location must be an absolute path", object: location)
+      }
+      do throws(TidemarkError) { try Self.requireEmpty(location, what: "the tablespace's location") } catch {
+        throw error.with(next: "put it elsewhere: --tablespace-map \(tablespace.location)=/NEW/LOCATION")
+      }
+      tablespaces[tablespace.oid] = location
+    }
+    if let unknown = rest.keys.first {
+      throw TidemarkError(
+        .usage, "the backup has no tablespace at this location", object: unknown,
+        next: "its tablespaces: \(plan.backup.manifest.tablespaces.map(\.location).joined(separator: ", "))")
+    }
+    self.tablespaces = tablespaces
+    try requireSpace(plan)
+  }
+
+  private static func requireUnused(_ path: String) throws(TidemarkError) {
+    guard fileExists("\(path)/postmaster.pid"), let bytes = try? readFile("\(path)/postmaster.pid", limit: 4096),
+      let pid = String(decoding: bytes, as: UTF8.self).split(separator: "\n").first.flatMap({ pid_t($0) }),
+      kill(pid, 0) == 0 || errno == EPERM
+    else { return }
+    throw TidemarkError(
+      .targetInUse, "a PostgreSQL server runs in the target directory", object: path, cause: "its process is \(pid)",
+      kept: "the running cluster, unchanged", next: "stop it, or choose another directory")
+  }
+
+  private static func requireEmpty(_ path: String, what: String) throws(TidemarkError) {
+    var status = stat()
+    guard lstat(path, &status) == 0 else { return }
+    guard status.st_mode & S_IFMT == S_IFDIR else {
+      throw TidemarkError(.targetNotEmpty, "\(what) is something else than a directory", object: path)
+    }
+    // An empty file system has this.
+    let entries = try directoryEntries(path).filter { $0 != "lost+found" }
+    guard entries.isEmpty else {
+      throw TidemarkError(
+        .targetNotEmpty, "\(what) isn't empty", object: path, cause: "it holds \(entries.count) entries",
+        kept: "everything there, unchanged", next: "choose an empty directory, or move its contents away")
+    }
+  }
+
+  private func requireSpace(_ plan: RestorePlan) throws(TidemarkError) {
+    var existing = directory
+    while !isDirectory(existing) { existing = directoryName(existing) }
+    var status = statvfs()
+    guard statvfs(existing, &status) == 0 else { throw systemError("cannot examine the file system", existing) }
+    let free = Int64(status.f_bavail) * Int64(status.f_frsize)
+    let spool = min(plan.walByteCount, Int64(WALSpool.segmentCountMax) * Int64(plan.segmentSize.byteCount))
+    let needed = plan.byteCount + plan.byteCount / 50 + spool * 2
+    guard free >= needed else {
+      throw TidemarkError(
+        .spaceInsufficient, "there is too little space for the restore", object: existing,
+        cause: "\(needed >> 20) MiB are needed, \(free >> 20) MiB are free", kept: "everything: nothing was written",
+        next: "choose a larger file system")
+    }
+  }
+}
