@@ -102,7 +102,7 @@ package struct RestorePlanner {
     let start = try backup.manifest.start
     let stop = try backup.manifest.stop
     let history = try targetTimeline(origin, stop, wal)
-    let path = history.path(from: origin) ?? [TimelineHistory.Range(timeline: origin, start: .invalid, end: nil)]
+    let path = history.path(from: origin) ?? TimelineHistory(root: origin).ranges
     var legs: [TimelineLeg] = []
     var segments: [WALSegmentName] = []
     var position = WALSegmentName(timeline: origin, containing: start, size: size)

@@ -41,14 +41,20 @@ package struct WALPush {
     var attributes = SealedAttributes()
     switch file {
     case .segment(let name), .partial(let name):
-      let header = try WALSegmentCheck.check(bytes, name: name, isPartial: file.isPartial, of: control?.systemIdentifier)
-        .mapPath(path)
-      lineage = repository.layout.lineage(header.systemIdentifier)
-      let summary = bytes.withUnsafeBytes { WALSegmentScanner.summary(of: $0, name: name) }
+      let outcome = bytes.withUnsafeBytes { buffer in
+        Result { () throws(TidemarkError) in
+          let header = try WALSegmentCheck.check(
+            name, first: buffer, fileByteCount: UInt64(buffer.count), systemIdentifier: control?.systemIdentifier)
+          return (header.identity, try WALSegmentScanner.scan(buffer, name: name))
+        }
+      }
+      let (identity, summary) = try outcome.get()
+      guard let identity else { throw TidemarkError(.walFileInvalid, "the segment has no long header", object: path) }
+      lineage = repository.layout.lineage(identity.systemIdentifier)
       attributes.latestCommit = summary.latestCommit
       attributes.earliestCommit = summary.earliestCommit
     case .history(let timeline):
-      _ = try TimelineHistory(timeline: timeline, bytes)
+      _ = try TimelineHistory(timeline: timeline, parsing: bytes)
       lineage = try repository.layout.lineage(known(control, path).systemIdentifier)
     case .backupHistory:
       lineage = try repository.layout.lineage(known(control, path).systemIdentifier)
@@ -63,7 +69,12 @@ package struct WALPush {
   ) throws(TidemarkError) -> WALPushReport {
     // What a region has already is copied to the others as it is, so that all hold the same bytes. Two processes that
     // push at the same moment may still seal twice: equal digests make the copies equal in meaning.
-    let sealed = try existing(name, attributes) ?? repository.seal(file.objectKind, name, bytes, attributes: attributes)
+    let sealed: [UInt8]
+    if let there = try existing(name, attributes) {
+      sealed = there
+    } else {
+      sealed = try repository.seal(file.objectKind, name, bytes, attributes: attributes)
+    }
     let creation = try repository.regions.create(name, sealed) { region in
       let header = try region.request { store throws(TidemarkError) in
         try store.read(
@@ -140,8 +151,6 @@ package struct WALPush {
 }
 
 extension WALFileName {
-  var isPartial: Bool { if case .partial = self { true } else { false } }
-
   package var objectKind: ObjectKind {
     switch self {
     case .segment: .walSegment

@@ -1,0 +1,164 @@
+// Starts PostgreSQL on what was restored and follows it to the first read-write query. Until then only our own user can
+// log in, over a private socket directory's peer authentication; then the cluster's own rules take over.
+import Diagnostics
+import Foundation
+import Glibc
+import PostgresFormats
+import PostgresReplication
+import SystemSupport
+
+/// Where the recovery stands when it has ended.
+package struct ReachedState: Sendable {
+  package var lsn: LSN?
+  /// Unix microseconds of the last replayed commit.
+  package var time: Int64?
+  package var timeline: TimelineID?
+}
+
+struct RecoveredServer {
+  /// How long the server may take until it answers queries, and to end the replay without any progress.
+  private static let silenceLimit = Duration.seconds(600)
+
+  let settings: RecoverySettings
+  let port: Int
+  private var directory: String { settings.target.directory }
+  private var side: String { settings.target.sideDirectory }
+  private var socketDirectory: String { "\(side)/socket" }
+  private var log: String { "\(side)/server.log" }
+
+  private var superuser: String { settings.plan.backup.manifest.bootstrapSuperuser ?? "postgres" }
+
+  /// Runs one of PostgreSQL's programs as the user that owns the files.
+  private func run(_ program: String, _ arguments: [String]) throws(TidemarkError) -> ProgramOutcome {
+    guard let bin = settings.host.binDirectory else {
+      throw TidemarkError(
+        .configurationInvalid, "PostgreSQL's programs were not found", object: program,
+        next: "set postgres.bin-directory, or restore with --no-start")
+    }
+    let command = ["\(bin)/\(program)"] + arguments
+    if settings.tree.changesOwner {
+      let user = settings.host.osUser
+      return try ChildProcess.run(
+        "/usr/bin/setpriv", ["--reuid=\(user)", "--regid=\(user)", "--init-groups", "--"] + command)
+    }
+    return try ChildProcess.run(command[0], Array(command.dropFirst()))
+  }
+
+  /// Starts the server; returns when its process runs, not when it answers.
+  func start() throws(TidemarkError) {
+    try settings.tree.makeDirectories(socketDirectory)
+    let user = settings.tree.changesOwner ? "root" : Self.userName()
+    try settings.tree.write("local all all peer map=tidemark\n", to: "\(side)/pg_hba.conf")
+    try settings.tree.write("tidemark \(user) \"\(superuser)\"\n", to: "\(side)/pg_ident.conf")
+    let sockets = [socketDirectory] + [publicSocketDirectory].compactMap { $0 }
+    let options = [
+      "-c hba_file='\(side)/pg_hba.conf'", "-c ident_file='\(side)/pg_ident.conf'", "-c hot_standby=on",
+      "-c unix_socket_directories='\(sockets.joined(separator: ","))'",
+    ].joined(separator: " ")
+    let result = try run("pg_ctl", ["start", "-W", "-s", "-D", directory, "-l", log, "-o", options])
+    guard result.succeeded else { throw failed("PostgreSQL didn't start", result.errorText) }
+  }
+
+  /// The captured or usual socket directory where clients look, if the server may use it.
+  private var publicSocketDirectory: String? {
+    for candidate in ["/var/run/postgresql", "/tmp"] where isDirectory(candidate) {
+      if settings.tree.changesOwner || access(candidate, W_OK) == 0 { return candidate }
+    }
+    return nil
+  }
+
+  private static func userName() -> String {
+    getpwuid(geteuid()).map { String(cString: $0.pointee.pw_name) } ?? "postgres"
+  }
+
+  private func connect() throws(TidemarkError) -> PostgresConnection {
+    let info = try ConnectionInfo(
+      "host='\(socketDirectory)' port=\(port) user='\(superuser)' dbname=postgres connect_timeout=5")
+    return try PostgresConnection(info)
+  }
+
+  /// Follows the replay until the server accepts writes, pauses at its target, or has shut down there.
+  func follow(
+    _ action: TargetAction, spool: WALSpool, progress: (LSN?) -> Void
+  ) throws(TidemarkError) -> ReachedState {
+    var state = ReachedState()
+    var quiet = Deadline.after(Self.silenceLimit)
+    var lastError: TidemarkError?
+    while true {
+      try Termination.check()
+      if let failure = spool.firstFailure { throw failure }
+      do throws(TidemarkError) {
+        let connection = try connect()
+        while true {
+          try Termination.check()
+          let row = try connection.query(
+            """
+            SELECT pg_is_in_recovery(), pg_last_wal_replay_lsn(),
+              (extract(epoch FROM pg_last_xact_replay_timestamp()) * 1000000)::bigint,
+              CASE WHEN pg_is_in_recovery() THEN pg_get_wal_replay_pause_state() END,
+              (pg_control_checkpoint()).timeline_id
+            """
+          ).rows.first ?? []
+          guard row.count == 5 else { throw TidemarkError(.recoveryFailed, "the server's answer has no row") }
+          let lsn = try row[1].map { (text) throws(TidemarkError) in try LSN(text: text) }
+          if lsn != state.lsn { quiet = .after(Self.silenceLimit) }
+          state.lsn = lsn ?? state.lsn
+          state.time = row[2].flatMap { Int64($0) } ?? state.time
+          state.timeline = row[4].flatMap { UInt32($0) }.map { TimelineID($0) }
+          progress(lsn)
+          if row[0] == "f" || row[3] == "paused" { return state }
+          if let failure = spool.firstFailure { throw failure }
+          if quiet.hasPassed { throw failed("the replay makes no progress", "") }
+          usleep(50_000)
+        }
+      } catch {
+        if error.code == .recoveryFailed || error.code == .interrupted || spool.firstFailure != nil { throw error }
+        lastError = error
+      }
+      let status = try run("pg_ctl", ["status", "-D", directory])
+      if !status.succeeded {
+        if action == .shutdown, try hasShutDown() { return state }
+        throw failed("PostgreSQL ended during the recovery", "")
+      }
+      if quiet.hasPassed { throw failed("PostgreSQL doesn't answer", lastError?.description ?? "") }
+      usleep(50_000)
+    }
+  }
+
+  private func hasShutDown() throws(TidemarkError) -> Bool {
+    // DB_SHUTDOWNED_IN_RECOVERY
+    try ControlFile(try readFile("\(directory)/global/pg_control", limit: 64 << 10)).state == 2
+  }
+
+  /// The first transaction that writes.
+  func probe() throws(TidemarkError) {
+    let connection = try connect()
+    _ = try connection.execute("CREATE TEMPORARY TABLE tidemark_probe AS SELECT 1 AS written")
+    guard try connection.query("SELECT pg_is_in_recovery()").scalar == "f" else {
+      throw failed("the server takes no writes", "")
+    }
+  }
+
+  /// Puts the cluster's own access rules in force.
+  func openToClients() throws(TidemarkError) {
+    for name in ["pg_hba.conf", "pg_ident.conf"] {
+      let text = fileExists("\(directory)/\(name)") ? String(decoding: try readFile("\(directory)/\(name)"), as: UTF8.self) : ""
+      try settings.tree.write(text, to: "\(side)/\(name)")
+    }
+    let result = try run("pg_ctl", ["reload", "-s", "-D", directory])
+    guard result.succeeded else { throw failed("PostgreSQL didn't reload its configuration", result.errorText) }
+  }
+
+  /// Stops what was started, after a failure.
+  func stop() {
+    _ = try? run("pg_ctl", ["stop", "-s", "-m", "immediate", "-D", directory])
+  }
+
+  private func failed(_ summary: String, _ detail: String) -> TidemarkError {
+    let text = (try? readFile(log, limit: 64 << 20)).map { String(decoding: $0.suffix(64 << 10), as: UTF8.self) } ?? ""
+    let fatal = text.split(separator: "\n").last { $0.contains("FATAL:") || $0.contains("PANIC:") }.map(String.init)
+    return TidemarkError(
+      .recoveryFailed, summary, object: directory, cause: fatal ?? (detail.isEmpty ? nil : detail),
+      kept: "the repository, unchanged, and the restored files", next: "read \(log)")
+  }
+}

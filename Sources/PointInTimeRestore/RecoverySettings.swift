@@ -1,0 +1,109 @@
+// What PostgreSQL is told for the recovery: `recovery.signal` and a marked block in `postgresql.auto.conf`, which goes
+// after promotion. The server is started from the captured settings where the directory has no configuration.
+import BackupRepository
+import Diagnostics
+import Foundation
+import PostgresFormats
+import SystemSupport
+
+struct RecoverySettings {
+  static let begin = "# tidemark recovery begin"
+  static let end = "# tidemark recovery end"
+
+  let request: RestoreRequest
+  let plan: RestorePlan
+  let host: RestoreHost
+  let target: RestoreTarget
+  let tree: OwnedTree
+
+  /// Whether the cluster itself is recovered, and not a copy beside it: only then does it archive.
+  private var isTheCluster: Bool { host.dataDirectory == target.directory }
+
+  /// Lines for the recovery alone.
+  var recoveryLines: [String] {
+    let planPath = "\(target.sideDirectory)/plan.json"
+    let command = [host.program, "--config", host.configurationPath, "wal-fetch", "%f", "%p", "--plan", planPath]
+      .map { $0.hasPrefix("%") ? "\"\($0)\"" : "'\($0.replacing("'", with: "'\\''"))'" }.joined(separator: " ")
+    var lines = [
+      setting("restore_command", command), setting("recovery_target_timeline", plan.targetTimeline.description),
+    ]
+    switch request.target {
+    case .time(let time):
+      lines.append(setting("recovery_target_time", RecoveryTime(microseconds: time).setting))
+    case .lsn(let lsn): lines.append(setting("recovery_target_lsn", lsn.description))
+    case .xid(let xid): lines.append(setting("recovery_target_xid", String(xid)))
+    case .name(let name): lines.append(setting("recovery_target_name", name))
+    case .backupEnd: lines.append(setting("recovery_target", "immediate"))
+    case .latest: break
+    }
+    if request.target != .latest {
+      lines.append(setting("recovery_target_inclusive", request.isExclusive ? "off" : "on"))
+      lines.append(setting("recovery_target_action", request.action.rawValue))
+    }
+    return lines
+  }
+
+  private func setting(_ name: String, _ value: String) -> String {
+    "\(name) = '\(value.replacing("'", with: "''"))'"
+  }
+
+  /// Lines that stay: a copy beside the cluster must not archive into its repository, and has a port of its own.
+  private func lastingLines(port: Int) -> [String] {
+    var lines = ["port = \(port)"]
+    if !isTheCluster { lines += ["archive_mode = off", "listen_addresses = 'localhost'"] }
+    return lines
+  }
+
+  /// Writes everything that a start needs.
+  func write(port: Int) throws(TidemarkError) {
+    let directory = target.directory
+    if !fileExists("\(directory)/postgresql.conf") && request.starts {
+      try tree.write(capturedConfiguration(), to: "\(directory)/postgresql.conf")
+    }
+    for (role, name) in [(BackupManifest.CapturedFile.Role.hba, "pg_hba.conf"), (.ident, "pg_ident.conf")]
+    where !fileExists("\(directory)/\(name)") && request.starts {
+      let captured = plan.backup.manifest.files.first { $0.role == role }
+      let text = captured.map { String(decoding: $0.content, as: UTF8.self) } ?? ""
+      try tree.write(text, to: "\(directory)/\(name)")
+    }
+    let path = "\(directory)/postgresql.auto.conf"
+    var text = fileExists(path) ? String(decoding: try readFile(path), as: UTF8.self) : ""
+    if !text.isEmpty && !text.hasSuffix("\n") { text += "\n" }
+    text += "# written by tidemark restore\n" + lastingLines(port: port).joined(separator: "\n") + "\n"
+    text += ([Self.begin] + recoveryLines + [Self.end]).joined(separator: "\n") + "\n"
+    try tree.write(text, to: path)
+    try tree.write("", to: "\(directory)/recovery.signal")
+    try tree.makeDirectories("\(directory)/pg_wal/archive_status")
+  }
+
+  /// Takes the recovery's lines out again.
+  static func removeRecoveryLines(_ directory: String, _ tree: OwnedTree) throws(TidemarkError) {
+    let path = "\(directory)/postgresql.auto.conf"
+    var keeps = true
+    var lines: [Substring] = []
+    for line in String(decoding: try readFile(path), as: UTF8.self).split(separator: "\n", omittingEmptySubsequences: false) {
+      if line == Substring(begin) { keeps = false }
+      if keeps { lines.append(line) }
+      if line == Substring(end) { keeps = true }
+    }
+    try tree.write(lines.joined(separator: "\n"), to: path)
+  }
+
+  /// A configuration from the settings that the backup captured, without what names places of the old host.
+  private func capturedConfiguration() -> String {
+    let elsewhere: Set<String> = [
+      "data_directory", "config_file", "hba_file", "ident_file", "external_pid_file", "unix_socket_directories",
+      "listen_addresses", "port", "restore_command", "recovery_target", "log_directory", "stats_temp_directory",
+      "lc_messages", "lc_monetary", "lc_numeric", "lc_time",
+    ]
+    var lines = ["# Made by tidemark restore from the settings that the backup captured."]
+    for setting in plan.backup.manifest.settings where setting.source == "configuration file" || setting.source == "command line" {
+      if elsewhere.contains(setting.name) || setting.name.hasPrefix("ssl_") || setting.name == "ssl" { continue }
+      lines.append(self.setting(setting.name, setting.value + (setting.unit.map(Self.unit) ?? "")))
+    }
+    return lines.joined(separator: "\n") + "\n"
+  }
+
+  /// pg_settings gives values in units such as "8kB", which a configuration can't name; those are bare numbers there.
+  private static func unit(_ unit: String) -> String { unit.first?.isNumber == true ? "" : unit }
+}

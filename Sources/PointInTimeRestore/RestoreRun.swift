@@ -1,0 +1,173 @@
+// A restore from beginning to end, measured: plan, files and WAL at once, start, replay, first read-write query.
+import BackupRepository
+import Diagnostics
+import Foundation
+import Glibc
+import PostgresFormats
+import SystemSupport
+
+package struct RestorePhase: Sendable, Codable, Equatable {
+  package var name: String
+  package var seconds: Double
+  package var bytes: Int64
+}
+
+package struct RestoreReport: Sendable {
+  package var plan: RestorePlan
+  package var phases: [RestorePhase] = []
+  package var reached = ReachedState()
+  package var rtoSeconds = 0.0
+  package var port: Int?
+  package var isStarted = false
+  package var isPaused = false
+  package var fileCount = 0
+  package var nextSteps: [String] = []
+}
+
+package struct RestoreRun {
+  let repository: Repository
+  let request: RestoreRequest
+  let host: RestoreHost
+  let begin: ContinuousClock.Instant
+  let progress: @Sendable (String) -> Void
+
+  /// `begin` is when the command started: the RTO runs from there.
+  package init(
+    _ repository: Repository, _ request: RestoreRequest, _ host: RestoreHost, begin: ContinuousClock.Instant,
+    progress: @escaping @Sendable (String) -> Void
+  ) {
+    self.repository = repository
+    self.request = request
+    self.host = host
+    self.begin = begin
+    self.progress = progress
+  }
+
+  /// The plan alone.
+  package func planOnly() throws(TidemarkError) -> RestorePlan {
+    if request.target == .latest && request.action != .promote {
+      throw TidemarkError(
+        .usage, "--target-action \(request.action.rawValue) needs a target: PostgreSQL ignores it at the end of WAL",
+        next: "give --to-time, --to-lsn, --to-xid, --to-name or --to-backup-end")
+    }
+    return try RestorePlanner(repository, request).plan()
+  }
+
+  package func run() throws(TidemarkError) -> RestoreReport {
+    var mark = begin
+    var report = RestoreReport(plan: try planOnly())
+    func phase(_ name: String, _ bytes: Int64 = 0) {
+      let now = ContinuousClock.now
+      report.phases.append(RestorePhase(name: name, seconds: (now - mark).seconds, bytes: bytes))
+      mark = now
+    }
+    let plan = report.plan
+    let tree = try OwnedTree(userName: host.osUser)
+    let target = try RestoreTarget(request, plan)
+    let port = request.port ?? Self.freePort(plan)
+    report.port = port
+    phase("plan")
+    progress("restoring \(plan.backup.label) to \(request.target.description)")
+
+    let spoolDirectory = "\(target.sideDirectory)/spool"
+    try tree.makeDirectories(directoryName(target.directory), mode: 0o755)
+    try Self.clear(spoolDirectory)
+    try tree.makeDirectories(spoolDirectory)
+    let lockPath = "\(target.sideDirectory)/lock"
+    let lock = try FileLock(lockPath, purpose: "a restore into this directory")
+    try tree.give(lockPath)
+    let planFile = RecoveryPlanFile(
+      systemIdentifier: plan.backup.manifest.systemIdentifier, legs: plan.legs,
+      histories: plan.histories.map(\.rawValue), spool: spoolDirectory, lock: lockPath,
+      region: repository.regions.regions.count == 1 ? repository.regions.regions[0].name : nil)
+    try tree.write(String(decoding: try planFile.encoded(), as: UTF8.self), to: "\(target.sideDirectory)/plan.json")
+
+    let spool = WALSpool(repository, plan, directory: spoolDirectory, tree: tree)
+    if request.starts { try spool.start() }
+    defer { spool.stop() }
+    let total = plan.byteCount
+    let restorer = FileRestorer(
+      repository: repository, backup: plan.backup, target: target, tree: tree, threadCount: request.workerCount
+    ) { [progress] written in progress("files: \(written >> 20) of \(total >> 20) MiB") }
+    let files = try restorer.run()
+    report.fileCount = files.fileCount
+    let settings = RecoverySettings(request: request, plan: plan, host: host, target: target, tree: tree)
+    try remapTablespaces(target, tree)
+    try settings.write(port: port)
+    try restorer.completeControlFile()
+    phase("files", files.byteCount)
+
+    if request.starts {
+      let server = RecoveredServer(settings: settings, port: port)
+      do throws(TidemarkError) {
+        try server.start()
+        phase("start")
+        report.reached = try server.follow(request.action, spool: spool) { [progress] lsn in
+          if let lsn { progress("replaying: \(lsn)") }
+        }
+        phase("replay", spool.byteCount)
+        report.isStarted = request.action != .shutdown
+        report.isPaused = request.action == .pause
+        if request.action == .promote {
+          try server.probe()
+          phase("probe")
+        }
+        if report.isStarted { try server.openToClients() }
+      } catch {
+        server.stop()
+        throw error
+      }
+      report.rtoSeconds = (ContinuousClock.now - begin).seconds
+      if request.action == .promote {
+        try RecoverySettings.removeRecoveryLines(target.directory, tree)
+        spool.stop()
+        try Self.clear(spoolDirectory)
+      }
+    } else {
+      report.rtoSeconds = (ContinuousClock.now - begin).seconds
+      report.nextSteps = [
+        "start PostgreSQL on \(target.directory) (it fetches WAL by restore_command, which needs this configuration)",
+        "the recovery settings stand at the end of postgresql.auto.conf; take them out after promotion",
+      ]
+    }
+    withExtendedLifetime(lock) {}
+    return report
+  }
+
+  private func remapTablespaces(_ target: RestoreTarget, _ tree: OwnedTree) throws(TidemarkError) {
+    let path = "\(target.directory)/tablespace_map"
+    guard !request.tablespaceMap.isEmpty, fileExists(path) else { return }
+    let map = try TablespaceMap(parsing: try readFile(path, limit: TablespaceMap.byteCountMax))
+    let remapped = try map.remapped(request.tablespaceMap.map { (old: $0.key, new: $0.value) })
+    try tree.write(String(decoding: remapped.fileBytes, as: UTF8.self), to: path)
+  }
+
+  /// The captured port, or the next one that nobody listens on.
+  private static func freePort(_ plan: RestorePlan) -> Int {
+    let captured = plan.backup.manifest.settings.first { $0.name == "port" }.flatMap { Int($0.value) } ?? 5432
+    for port in captured..<min(captured + 1000, 65536) where isFree(port) { return port }
+    return captured
+  }
+
+  private static func isFree(_ port: Int) -> Bool {
+    let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+    guard descriptor >= 0 else { return false }
+    defer { close(descriptor) }
+    var address = sockaddr_in()
+    address.sin_family = sa_family_t(AF_INET)
+    address.sin_port = in_port_t(port).bigEndian
+    address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
+    let bound = withUnsafePointer(to: &address) {
+      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+        bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) == 0
+      }
+    }
+    return bound && !fileExists("/tmp/.s.PGSQL.\(port)") && !fileExists("/var/run/postgresql/.s.PGSQL.\(port)")
+  }
+
+  /// Removes what an earlier restore left in the spool.
+  private static func clear(_ directory: String) throws(TidemarkError) {
+    guard isDirectory(directory) else { return }
+    for name in try directoryEntries(directory) { try DurableFile.remove("\(directory)/\(name)") }
+  }
+}

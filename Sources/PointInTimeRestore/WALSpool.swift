@@ -1,0 +1,123 @@
+// WAL for the replay, fetched ahead of it into a directory on the target's file system while the files still come.
+// `wal-fetch` takes a segment from it by rename. The spool never holds more than a window of segments.
+import BackupRepository
+import Diagnostics
+import Envelope
+import Glibc
+import PostgresFormats
+import Synchronization
+import SystemSupport
+
+package final class WALSpool: Sendable {
+  /// Segments that lie ready at once.
+  static let segmentCountMax = 24
+  private static let threadCount = 2
+
+  private let repository: Repository
+  private let plan: RestorePlan
+  private let directory: String
+  private let tree: OwnedTree
+  private let stopped = Cancellation()
+  private let next = Counter()
+  private let fetchedBytes = Counter()
+  private let failure = Mutex<TidemarkError?>(nil)
+  private let threads = Mutex<[WorkerThread<Void>]>([])
+
+  init(_ repository: Repository, _ plan: RestorePlan, directory: String, tree: OwnedTree) {
+    self.repository = repository
+    self.plan = plan
+    self.directory = directory
+    self.tree = tree
+  }
+
+  /// Fetches all timeline histories at once, then starts fetching segments in the background.
+  func start() throws(TidemarkError) {
+    for timeline in plan.histories { try fetch(.history(timeline), .timelineHistory) }
+    let started = (0..<Self.threadCount).map { index in
+      WorkerThread<Void>("wal-\(index)") { [self] in
+        do { try fetchSegments() } catch {
+          failure.withLock { if $0 == nil { $0 = TidemarkError.wrapping(error) } }
+          throw error
+        }
+      }
+    }
+    threads.withLock { $0 = started }
+  }
+
+  /// The first error, for the restore's own output: the server's log would bury it.
+  var firstFailure: TidemarkError? { failure.withLock { $0 } }
+  var byteCount: Int64 { Int64(fetchedBytes.value) }
+
+  /// Ends the fetching and waits for the threads.
+  func stop() {
+    stopped.cancel()
+    for thread in threads.withLock({ $0 }) {
+      // The first error was kept when it happened.
+      _ = try? thread.join()
+    }
+  }
+
+  private func fetchSegments() throws(TidemarkError) {
+    while !stopped.isCancelled {
+      let index = next.add(1) - 1
+      guard index < plan.segments.count else { return }
+      while try directoryEntries(directory).count >= Self.segmentCountMax + plan.histories.count {
+        if stopped.isCancelled { return }
+        try Termination.check()
+        usleep(20_000)
+      }
+      try fetch(.segment(plan.segments[index]), .walSegment)
+    }
+  }
+
+  private func fetch(_ file: WALFileName, _ kind: ObjectKind) throws(TidemarkError) {
+    let name = plan.backup.layout.wal(file)
+    let (plaintext, _) = try repository.readSealed(kind, name, limit: 1 << 30)
+    let path = "\(directory)/\(file)"
+    let temporary = "\(directory)/.\(file).incoming"
+    let output = try OpenFile(temporary, O_WRONLY | O_CREAT | O_TRUNC, mode: 0o600)
+    try output.write(plaintext)
+    try tree.give(output)
+    try output.close()
+    if rename(temporary, path) != 0 { throw systemError("cannot rename the file", path) }
+    fetchedBytes.add(plaintext.count)
+  }
+}
+
+/// `wal-fetch` on behalf of a running `restore`: it answers from the plan and the spool.
+package struct PlannedWALFetch {
+  package enum Outcome: Sendable, Equatable {
+    case fetched
+    /// Beyond the end that the plan fixed.
+    case absent
+    /// The plan has it and the spool doesn't, and no `restore` fills the spool any more: to be fetched directly.
+    case notSpooled
+  }
+  package let plan: RecoveryPlanFile
+
+  package init(_ plan: RecoveryPlanFile) { self.plan = plan }
+
+  /// Waits for the spool while `restore` lives.
+  package func fetch(_ file: WALFileName, to destination: String) throws(TidemarkError) -> Outcome {
+    guard plan.has(file) else { return .absent }
+    let path = "\(plan.spool)/\(file)"
+    while true {
+      if case .history = file, fileExists(path) {
+        // Asked for more than once, so it stays.
+        try DurableFile.write(try readFile(path), to: destination)
+        return .fetched
+      }
+      if rename(path, destination) == 0 { return .fetched }
+      guard errno == ENOENT else { throw systemError("cannot move the segment", path) }
+      guard fileExists(plan.lock), isLocked(plan.lock), !fileExists("\(plan.spool)/.failed") else { return .notSpooled }
+      usleep(5_000)
+    }
+  }
+
+  private func isLocked(_ path: String) -> Bool {
+    do throws(TidemarkError) {
+      _ = try FileLock(path, purpose: "a restore")
+      return false
+    } catch { return true }
+  }
+}
