@@ -39,9 +39,9 @@ struct RecoveredServer {
     if settings.tree.changesOwner {
       let user = settings.host.osUser
       return try ChildProcess.run(
-        "/usr/bin/setpriv", ["--reuid=\(user)", "--regid=\(user)", "--init-groups", "--"] + command)
+        "/usr/bin/setpriv", ["--reuid=\(user)", "--regid=\(user)", "--init-groups", "--"] + command, workingDirectory: "/")
     }
-    return try ChildProcess.run(command[0], Array(command.dropFirst()))
+    return try ChildProcess.run(command[0], Array(command.dropFirst()), workingDirectory: "/")
   }
 
   /// Starts the server; returns when its process runs, not when it answers.

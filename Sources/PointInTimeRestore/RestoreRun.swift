@@ -22,6 +22,8 @@ package struct RestoreReport: Sendable {
   package var isPaused = false
   package var fileCount = 0
   package var nextSteps: [String] = []
+
+  package init(plan: RestorePlan) { self.plan = plan }
 }
 
 package struct RestoreRun {

@@ -1,2 +1,4 @@
 // The executable: everything is in TidemarkCommands.
 import TidemarkCommands
+
+Tidemark.runMain()

@@ -1,0 +1,201 @@
+// `list` and `show`: what can be restored.
+import ArgumentParser
+import BackupRepository
+import Diagnostics
+import Envelope
+import Foundation
+import ObjectStorage
+import PostgresFormats
+
+struct BackupSummary: Codable {
+  var label: String
+  var timeline: UInt32
+  var startLSN: String
+  var stopLSN: String
+  var startTime: String
+  var stopTime: String
+  var databaseBytes: Int64
+  var newBytes: Int64
+  var storedBytes: Int64
+  var serverVersion: Int
+  var regions: [String]
+  var suspect: String?
+
+  init(_ backup: CatalogedBackup) {
+    let manifest = backup.manifest
+    label = manifest.label
+    timeline = manifest.timeline
+    startLSN = manifest.startLSN
+    stopLSN = manifest.stopLSN
+    startTime = isoTime(manifest.startTime)
+    stopTime = isoTime(manifest.stopTime)
+    databaseBytes = manifest.databaseBytes
+    newBytes = manifest.newBytes
+    storedBytes = manifest.storedBytes
+    serverVersion = manifest.serverVersion
+    regions = backup.regions
+    suspect = manifest.suspect
+  }
+}
+
+func isoTime(_ seconds: Double) -> String { RecoveryTime(microseconds: Int64(seconds * 1_000_000)).description }
+
+struct ListCommand: TidemarkCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "list", abstract: "Backups, and the recoverable window of each lineage.")
+  @OptionGroup var global: GlobalOptions
+
+  struct Window: Codable {
+    var from: String
+    var to: String
+  }
+  struct Unusable: Codable {
+    var object: String
+    var reason: String
+  }
+  struct Lineage: Codable {
+    var systemIdentifier: String
+    var backups: [BackupSummary]
+    var recoverable: Window?
+    var unusable: [Unusable]
+  }
+  struct Report: Codable {
+    var lineages: [Lineage]
+    var regionsNotAsked: [String]
+  }
+
+  func execute() throws(TidemarkError) -> Int32 {
+    let context = try CommandContext(global)
+    let repository = try context.repository()
+    let (layouts, failures) = try repository.lineages()
+    var report = Report(lineages: [], regionsNotAsked: failures.keys.sorted())
+    for layout in layouts {
+      let catalog = try repository.catalog(layout)
+      report.lineages.append(
+        Lineage(
+          systemIdentifier: layout.systemIdentifier.description, backups: catalog.backups.map { BackupSummary($0) },
+          recoverable: try window(repository, catalog),
+          unusable: catalog.unusable.map { Unusable(object: $0.name.text, reason: $0.error.description) }))
+    }
+    try context.print(report) { text(report) }
+    return 0
+  }
+
+  /// From the end of the earliest backup to the last commit in the WAL that follows the newest one without a hole.
+  private func window(_ repository: Repository, _ catalog: LineageCatalog) throws(TidemarkError) -> Window? {
+    guard let newest = catalog.backups.last, let earliest = catalog.backups.map(\.manifest.stopTime).min(),
+      let size = WALSegmentSize(byteCount: newest.manifest.walSegmentSize)
+    else { return nil }
+    let wal = try repository.walCatalog(catalog.layout, segmentSize: size)
+    var latest = Int64(newest.manifest.stopTime * 1_000_000)
+    let origin = TimelineID(newest.manifest.timeline)
+    let start = WALSegmentName(timeline: origin, containing: try newest.manifest.start, size: size)
+    // The newest timeline that the backup lies on goes on where its parent was left.
+    let stop = try newest.manifest.stop
+    let history = wal.histories.values.filter { $0.timeline > origin && $0.contains(origin, upTo: stop) }
+      .max { $0.timeline < $1.timeline }
+    let first = history.flatMap { $0.entries.last }.map {
+      WALSegmentName(timeline: history?.timeline ?? origin, containing: $0.switchLSN, size: size)
+    }
+    if let last = wal.endOfRun(from: first ?? start) {
+      let segments = (wal.segments[last.timeline] ?? []).map(\.name).filter { $0 <= last }
+      for name in segments.suffix(16).reversed() {
+        let header = try repository.regions.read(
+          catalog.layout.wal(.segment(name)), range: .bytes(offset: 0, count: Int64(SealedHeader.prefixByteCountMax))
+        ) { bytes, _ in try SealedHeader.parse(bytes) }
+        if let commit = header.attributes.latestCommit {
+          latest = max(latest, commit)
+          break
+        }
+      }
+    }
+    return Window(from: isoTime(earliest), to: RecoveryTime(microseconds: latest).description)
+  }
+
+  private func text(_ report: Report) -> String {
+    var lines: [String] = []
+    if report.lineages.isEmpty { lines.append("there is no backup yet") }
+    for lineage in report.lineages {
+      lines.append("lineage \(lineage.systemIdentifier)")
+      for backup in lineage.backups {
+        lines.append(
+          "  \(backup.label)  timeline \(backup.timeline)  \(backup.startLSN)–\(backup.stopLSN)  \(backup.stopTime)  "
+            + "\(Size(backup.databaseBytes)), \(Size(backup.newBytes)) new, \(Size(backup.storedBytes)) stored  "
+            + backup.regions.joined(separator: ",") + (backup.suspect == nil ? "" : "  SUSPECT"))
+      }
+      for unusable in lineage.unusable { lines.append("  UNUSABLE \(unusable.object): \(unusable.reason)") }
+      if let window = lineage.recoverable { lines.append("  recoverable from \(window.from) to \(window.to)") }
+    }
+    if !report.regionsNotAsked.isEmpty {
+      lines.append("regions that couldn't be asked: \(report.regionsNotAsked.joined(separator: ", "))")
+    }
+    return lines.joined(separator: "\n") + "\n"
+  }
+}
+
+struct ShowCommand: TidemarkCommand {
+  static let configuration = CommandConfiguration(commandName: "show", abstract: "One backup in detail.")
+  @OptionGroup var global: GlobalOptions
+  @Argument(help: "The label, or its beginning.") var label: String
+  @Flag(help: "The captured settings too.") var settings = false
+
+  struct File: Codable {
+    var role: String
+    var path: String
+    var bytes: Int
+  }
+  struct Report: Codable {
+    var backup: BackupSummary
+    var systemIdentifier: String
+    var predecessor: String?
+    var fileCount: Int
+    var blockSize: Int
+    var packs: Int
+    var tablespaces: [BackupManifest.Tablespace]
+    var databases: [BackupManifest.Database]
+    var files: [File]
+    var settings: [BackupManifest.Setting]?
+  }
+
+  func execute() throws(TidemarkError) -> Int32 {
+    let context = try CommandContext(global)
+    let repository = try context.repository()
+    var found: [CatalogedBackup] = []
+    for layout in try repository.lineages().lineages {
+      found += try repository.catalog(layout).backups.filter { $0.label.text.hasPrefix(label) }
+    }
+    guard found.count == 1, let backup = found.first else {
+      throw TidemarkError(
+        .backupNotFound, found.isEmpty ? "there is no such backup" : "several backups begin with this", object: label,
+        next: "'tidemark list' shows the labels")
+    }
+    let manifest = backup.manifest
+    let report = Report(
+      backup: BackupSummary(backup), systemIdentifier: manifest.systemIdentifier,
+      predecessor: manifest.predecessor?.label, fileCount: manifest.fileCount, blockSize: manifest.blockSize,
+      packs: manifest.packs.reduce(0) { $0 + $1.numbers.count }, tablespaces: manifest.tablespaces,
+      databases: manifest.databases,
+      files: manifest.files.map { File(role: $0.role.rawValue, path: $0.path, bytes: $0.content.count) },
+      settings: settings ? manifest.settings : nil)
+    try context.print(report) { text(report) }
+    return 0
+  }
+
+  private func text(_ report: Report) -> String {
+    let backup = report.backup
+    var lines = [
+      "backup \(backup.label) of \(report.systemIdentifier), PostgreSQL \(backup.serverVersion)",
+      "WAL \(backup.startLSN) to \(backup.stopLSN), timeline \(backup.timeline)",
+      "taken \(backup.startTime) to \(backup.stopTime)",
+      "\(Size(backup.databaseBytes)) in \(report.fileCount) files; \(Size(backup.newBytes)) new, \(Size(backup.storedBytes)) stored",
+      "refers to \(report.packs) packs" + (report.predecessor.map { "; predecessor \($0)" } ?? ""),
+      "in regions \(backup.regions.joined(separator: ", "))",
+    ]
+    for tablespace in report.tablespaces { lines.append("tablespace \(tablespace.oid) at \(tablespace.location)") }
+    for database in report.databases { lines.append("database \(database.name), \(database.encoding)") }
+    for file in report.files { lines.append("captured \(file.role) \(file.path), \(file.bytes) bytes") }
+    for setting in report.settings ?? [] { lines.append("\(setting.name) = \(setting.value)") }
+    if let suspect = backup.suspect { lines.append("SUSPECT: \(suspect)") }
+    return lines.joined(separator: "\n") + "\n"
+  }
+}

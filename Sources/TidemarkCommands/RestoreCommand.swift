@@ -1,0 +1,169 @@
+// `restore`: brings a cluster back to a moment and measures how long that takes.
+import ArgumentParser
+import BackupRepository
+import Diagnostics
+import Foundation
+import PointInTimeRestore
+import PostgresFormats
+import SystemSupport
+
+extension TargetAction: ExpressibleByArgument {}
+
+struct RestoreCommand: TidemarkCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "restore", abstract: "Restore to a moment, start PostgreSQL, and measure the recovery time.",
+    discussion: "Without a target the end of the archived WAL is restored. After it the server is promoted.")
+  @OptionGroup var global: GlobalOptions
+  @Option(help: "An empty directory for the data.") var targetDirectory: String
+  @Option(help: "A moment with its zone: '2026-11-24 03:15:00+01'.") var toTime: String?
+  @Option(help: "A WAL position: 16/B374D848.") var toLsn: String?
+  @Option(help: "A transaction's number.") var toXid: UInt32?
+  @Option(help: "A restore point's name.") var toName: String?
+  @Flag(help: "The end of the backup.") var toBackupEnd = false
+  @Flag(help: "The end of the archived WAL (the default).") var toLatest = false
+  @Flag(help: "Stop just before the target.") var exclusive = false
+  @Option(help: "The timeline to follow.") var timeline: UInt32?
+  @Option(help: "The backup's label, or its beginning.") var backup: String?
+  @Option(help: "Read from this region alone.") var fromRegion: String?
+  @Option(help: "OLD=NEW: where a tablespace goes. Repeatable.") var tablespaceMap: [String] = []
+  @Option(help: "promote, pause or shutdown.") var targetAction = TargetAction.promote
+  @Flag(help: "Restore the files and don't start PostgreSQL.") var noStart = false
+  @Option(help: "The port of the restored server.") var port: Int?
+  @Flag(help: "Print the plan and write nothing.") var planOnly = false
+  @Option(help: "The lineage: the system identifier.") var systemIdentifier: String?
+
+  struct Report: Codable {
+    struct Reached: Codable {
+      var lsn: String?
+      var time: String?
+      var timeline: UInt32?
+    }
+    var backup: String
+    var systemIdentifier: String
+    var target: String
+    var action: String
+    var reached: Reached?
+    var phases: [RestorePhase]
+    var rtoSeconds: Double
+    var objectiveSeconds: Double?
+    var met: Bool?
+    var regions: [String: RegionReport]
+    var events: [RegionEvent]
+    var port: Int?
+    var targetDirectory: String
+    var started: Bool
+    var bytes: Int64
+    var walSegments: Int
+    var regionsNotAsked: [String]
+    var nextSteps: [String]
+  }
+
+  func execute() throws(TidemarkError) -> Int32 {
+    let begin = ContinuousClock.now
+    let request = try request()
+    let context = try CommandContext(global)
+    var repository = try context.repository()
+    if let fromRegion { repository = try repository.only(region: fromRegion) }
+    let meter = ProgressMeter(context.logger)
+    let host = RestoreHost(
+      binDirectory: context.configuration.postgres.binDirectory ?? "/usr/lib/postgresql/15/bin",
+      dataDirectory: context.configuration.postgres.dataDirectory, osUser: context.configuration.postgres.osUser,
+      program: try Self.program(), configurationPath: try Self.absolute(context.configurationPath))
+    let run = RestoreRun(repository, request, host, begin: begin) { meter.show($0) }
+    let result: RestoreReport
+    if planOnly {
+      result = RestoreReport(plan: try run.planOnly())
+    } else {
+      result = try run.run()
+      meter.end()
+    }
+    let objective = context.configuration.objectives.rto?.seconds
+    let report = Report(
+      backup: result.plan.backup.label.text, systemIdentifier: result.plan.backup.manifest.systemIdentifier,
+      target: request.target.description, action: request.action.rawValue,
+      reached: planOnly
+        ? nil
+        : Report.Reached(
+          lsn: result.reached.lsn?.description,
+          time: result.reached.time.map { RecoveryTime(microseconds: $0).description },
+          timeline: result.reached.timeline?.rawValue),
+      phases: result.phases, rtoSeconds: result.rtoSeconds, objectiveSeconds: objective,
+      met: planOnly ? nil : objective.map { result.rtoSeconds <= $0 }, regions: RegionReport.all(repository),
+      events: repository.regions.log.events, port: result.port, targetDirectory: request.targetDirectory,
+      started: result.isStarted, bytes: result.plan.byteCount, walSegments: result.plan.segments.count,
+      regionsNotAsked: result.plan.regionsNotAsked, nextSteps: result.nextSteps)
+    try context.print(report) { text(report, result) }
+    return 0
+  }
+
+  private func request() throws(TidemarkError) -> RestoreRequest {
+    var targets: [RecoveryTarget] = []
+    if let toTime { targets.append(.time(try RecoveryTime(text: toTime).microseconds)) }
+    if let toLsn { targets.append(.lsn(try LSN(text: toLsn))) }
+    if let toXid { targets.append(.xid(toXid)) }
+    if let toName { targets.append(.name(toName)) }
+    if toBackupEnd { targets.append(.backupEnd) }
+    if toLatest { targets.append(.latest) }
+    guard targets.count <= 1 else {
+      throw TidemarkError(.usage, "several targets are given", next: "give one of the --to-… options")
+    }
+    var request = RestoreRequest(targetDirectory: try Self.absolute(targetDirectory))
+    request.target = targets.first ?? .latest
+    request.isExclusive = exclusive
+    request.timeline = timeline.map { TimelineID($0) }
+    request.backup = backup
+    request.action = targetAction
+    request.starts = !noStart
+    request.port = port
+    if let systemIdentifier {
+      guard let identifier = SystemIdentifier(text: systemIdentifier) else {
+        throw TidemarkError(.usage, "not a system identifier", object: systemIdentifier)
+      }
+      request.systemIdentifier = identifier
+    }
+    for pair in tablespaceMap {
+      let parts = pair.split(separator: "=", maxSplits: 1)
+      guard parts.count == 2 else {
+        throw TidemarkError(.usage, "not of the form OLD=NEW", object: pair, next: "--tablespace-map /old/place=/new/place")
+      }
+      request.tablespaceMap[String(parts[0])] = String(parts[1])
+    }
+    return request
+  }
+
+  static func absolute(_ path: String) throws(TidemarkError) -> String {
+    path.hasPrefix("/") ? path : "\(FileManager.default.currentDirectoryPath)/\(path)"
+  }
+
+  /// This program's own file.
+  static func program() throws(TidemarkError) -> String {
+    do { return try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe") } catch {
+      throw TidemarkError(.localIO, "cannot find this program's own file", cause: "\(error)")
+    }
+  }
+
+  private func text(_ report: Report, _ result: RestoreReport) -> String {
+    var lines = ["backup \(report.backup), target: \(report.target), timeline \(result.plan.targetTimeline)"]
+    lines.append("files: \(Size(report.bytes)), WAL: up to \(report.walSegments) segments")
+    if !report.regionsNotAsked.isEmpty {
+      lines.append("regions that couldn't be asked: \(report.regionsNotAsked.joined(separator: ", ")); the end of WAL is what the others hold")
+    }
+    for phase in report.phases {
+      let rate = phase.bytes > 0 ? ", \(Size(phase.bytes)), \(Size(Int64(Double(phase.bytes) / max(phase.seconds, 0.001))))/s" : ""
+      lines.append("  \(phase.name.padding(toLength: 8, withPad: " ", startingAt: 0)) \(Seconds(phase.seconds))\(rate)")
+    }
+    for (name, region) in report.regions.sorted(by: { $0.key < $1.key }) {
+      lines.append("  region \(name): \(Size(region.bytes)), \(region.requests) requests, \(region.failures) failures")
+    }
+    for event in report.events { lines.append("  region \(event.region): \(event.kind.rawValue) \(event.object ?? "") \(event.detail ?? "")") }
+    if let reached = report.reached, report.started {
+      lines.append("reached \(reached.lsn ?? "?"), last commit \(reached.time ?? "none"), now on timeline \(reached.timeline ?? 0), port \(report.port ?? 0)")
+    }
+    if !planOnly {
+      let objective = report.objectiveSeconds.map { " (objective \(Seconds($0)): \(report.met == true ? "met" : "MISSED"))" } ?? ""
+      lines.append("RTO \(Seconds(report.rtoSeconds))\(objective)")
+    }
+    lines += report.nextSteps.map { "next: \($0)" }
+    return lines.joined(separator: "\n") + "\n"
+  }
+}

@@ -1,0 +1,102 @@
+// The command line's root: global options, the commands, and how errors become text and exit statuses.
+import ArgumentParser
+import Diagnostics
+import Glibc
+import Logging
+import SystemSupport
+
+extension Logger.Level: @retroactive ExpressibleByArgument {}
+
+struct GlobalOptions: ParsableArguments {
+  @Option(name: .long, help: "The configuration file (default: $TIDEMARK_CONFIG or /etc/tidemark/tidemark.yaml).")
+  var config: String?
+  @Flag(name: .long, help: "Print one JSON document on standard output.")
+  var json = false
+  @Option(name: .long, help: "trace, debug, info, notice, warning, error or critical.")
+  var logLevel: Logger.Level = .notice
+}
+
+/// A command whose errors are Tidemark's.
+protocol TidemarkCommand: ParsableCommand {
+  var global: GlobalOptions { get }
+  /// Does the work and returns the exit status.
+  func execute() throws(TidemarkError) -> Int32
+  /// The exit status for `error`.
+  func status(of error: TidemarkError) -> Int32
+}
+
+extension TidemarkCommand {
+  func status(of error: TidemarkError) -> Int32 { error.exitStatus.rawValue }
+
+  func run() throws {
+    let status: Int32
+    do throws(TidemarkError) { status = try execute() } catch {
+      StandardErrorLog.write(error.operatorText + "\n")
+      if global.json {
+        let document = ErrorDocument(error: .init(error))
+        if let text = try? CommandContext.encode(document) { try CommandContext.write(text) }
+      }
+      throw ExitCode(self.status(of: error))
+    }
+    if status != 0 { throw ExitCode(status) }
+  }
+}
+
+struct ErrorDocument: Codable {
+  struct Body: Codable {
+    var code: String
+    var summary: String
+    var object: String?
+    var cause: String?
+    var kept: String?
+    var next: String?
+
+    init(_ error: TidemarkError) {
+      code = error.code.rawValue
+      summary = error.summary
+      object = error.object
+      cause = error.cause
+      kept = error.kept
+      next = error.next
+    }
+  }
+  var error: Body
+}
+
+package enum Version {
+  package static let text = "0.1.0"
+}
+
+package struct Tidemark: ParsableCommand {
+  package static let configuration = CommandConfiguration(
+    commandName: "tidemark",
+    abstract: "Backups and point-in-time recovery of PostgreSQL, sealed, in two regions.",
+    version: Version.text,
+    subcommands: [
+      InitCommand.self, CheckCommand.self, BackupCommand.self, ListCommand.self, ShowCommand.self,
+      WALPushCommand.self, WALFetchCommand.self, RestoreCommand.self, SyncCommand.self, KeysCommand.self,
+    ])
+
+  package init() {}
+
+  /// Runs the command line. Global options may stand before the command: they are moved behind it.
+  package static func runMain() {
+    ProcessHardening.apply()
+    Termination.installHandlers()
+    Tidemark.main(reordered(Array(CommandLine.arguments.dropFirst())))
+  }
+
+  static func reordered(_ arguments: [String]) -> [String] {
+    var leading: [String] = []
+    var rest = arguments[...]
+    while let first = rest.first, first.hasPrefix("-") {
+      if ["--help", "-h", "--version"].contains(first) { return arguments }
+      leading.append(rest.removeFirst())
+      if ["--config", "--log-level"].contains(first), let value = rest.popFirst() { leading.append(value) }
+    }
+    guard let command = rest.popFirst() else { return arguments }
+    // `keys generate` has its options behind its own name.
+    if command == "keys", let inner = rest.popFirst() { return [command, inner] + leading + rest }
+    return [command] + leading + rest
+  }
+}

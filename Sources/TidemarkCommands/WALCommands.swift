@@ -1,0 +1,83 @@
+// `wal-push` and `wal-fetch`: PostgreSQL's archive_command and restore_command, with the exit statuses that it reads.
+import ArgumentParser
+import BackupRepository
+import Diagnostics
+import PointInTimeRestore
+import PostgresFormats
+import SystemSupport
+import WALArchive
+
+struct WALPushCommand: TidemarkCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "wal-push", abstract: "Archive one WAL file: archive_command = 'tidemark wal-push %p'.")
+  @OptionGroup var global: GlobalOptions
+  @Argument(help: "The file, as %p gives it.") var path: String
+
+  func execute() throws(TidemarkError) -> Int32 {
+    let context = try CommandContext(global)
+    let push = WALPush(try context.repository(), dataDirectory: context.configuration.postgres.dataDirectory)
+    let report: WALPushReport
+    do throws(TidemarkError) { report = try push.push(path) } catch {
+      throw error.with(kept: "the file in pg_wal: PostgreSQL keeps it and tries again")
+    }
+    context.logger.info(
+      "archived", metadata: ["file": "\(report.name)", "bytes": "\(report.storedByteCount)", "was-there": "\(report.wasThere)"])
+    return 0
+  }
+}
+
+struct WALFetchCommand: TidemarkCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "wal-fetch", abstract: "Fetch one WAL file: restore_command = 'tidemark wal-fetch %f %p'.",
+    discussion: "Exit status 1 says that the file is proven absent; 201 damaged, 202 unreachable, 203 anything else.")
+  @OptionGroup var global: GlobalOptions
+  @Argument(help: "The file's name, as %f gives it.") var name: String
+  @Argument(help: "Where to put it, as %p gives it.") var destination: String
+  @Option(help: "The plan of a running restore.") var plan: String?
+
+  /// Above 125 stops the recovery; everything below says "not in the archive" to PostgreSQL.
+  func status(of error: TidemarkError) -> Int32 {
+    switch error.exitStatus {
+    case .damaged: 201
+    case .unavailable, .tryAgain: isStandby && error.code != .interrupted ? 1 : 202
+    default: 203
+    }
+  }
+
+  /// A standby never promotes by itself, and must outlive a region's failure.
+  private var isStandby: Bool { fileExists("standby.signal") }
+
+  func execute() throws(TidemarkError) -> Int32 {
+    let file = try WALFileName(text: name)
+    var identifier: SystemIdentifier?
+    var region: String?
+    if let plan {
+      let content = try RecoveryPlanFile(decoding: try readFile(plan), path: plan)
+      switch try PlannedWALFetch(content).fetch(file, to: destination) {
+      case .fetched: return 0
+      case .absent: return 1
+      case .notSpooled:
+        identifier = SystemIdentifier(text: content.systemIdentifier)
+        region = content.region
+      }
+    }
+    let context = try CommandContext(global)
+    var repository = try context.repository()
+    if let region { repository = try repository.only(region: region) }
+    let known = try identifier.map { (found) throws(TidemarkError) in found }
+    let cluster: SystemIdentifier
+    if let known {
+      cluster = known
+    } else {
+      cluster = try WALFetch.systemIdentifier(
+        destination: destination, dataDirectory: context.configuration.postgres.dataDirectory)
+    }
+    switch try WALFetch(repository, systemIdentifier: cluster).fetch(file, to: destination) {
+    case .fetched: return 0
+    case .absent:
+      // What a plan named was there when it was made: its absence is a loss, never the end of WAL.
+      if plan != nil { throw TidemarkError(.walHole, "a file that the restore's plan names is gone", object: name) }
+      return 1
+    }
+  }
+}
