@@ -102,7 +102,9 @@ extension Repository {
       }
     }
     catalog.backups.sort { left, right in
-      (left.manifest.timeline, lsn(left), left.manifest.label) < (right.manifest.timeline, lsn(right), right.manifest.label)
+      (left.manifest.timeline, lsn(left), left.manifest.label) < (
+        right.manifest.timeline, lsn(right), right.manifest.label
+      )
     }
     return catalog
   }

@@ -78,7 +78,10 @@ package struct BackupManifest: Sendable, Codable, Equatable {
     package var localeProvider: String?
     package var collationVersion: String?
 
-    package init(oid: UInt32, name: String, encoding: String, collate: String? = nil, localeProvider: String? = nil, collationVersion: String? = nil) {
+    package init(
+      oid: UInt32, name: String, encoding: String, collate: String? = nil, localeProvider: String? = nil,
+      collationVersion: String? = nil
+    ) {
       self.oid = oid
       self.name = name
       self.encoding = encoding

@@ -127,7 +127,8 @@ package struct FileTablePartDecoder {
     guard let version = bytes.first else { throw Self.damaged("the part is empty") }
     guard version == FileTable.formatVersion else {
       throw TidemarkError(
-        .formatVersionUnknown, "the file table has a format that this version doesn't know", cause: "version \(version)",
+        .formatVersionUnknown, "the file table has a format that this version doesn't know",
+        cause: "version \(version)",
         next: "use the version of Tidemark that took the backup, or a newer one")
     }
     position = 1
@@ -225,5 +226,7 @@ package struct FileTablePartDecoder {
 package func isSafeRelativePath(_ path: String) -> Bool {
   if path.isEmpty { return true }
   return !path.utf8.contains(0)
-    && path.split(separator: "/", omittingEmptySubsequences: false).allSatisfy { !$0.isEmpty && $0 != "." && $0 != ".." }
+    && path.split(separator: "/", omittingEmptySubsequences: false).allSatisfy {
+      !$0.isEmpty && $0 != "." && $0 != ".."
+    }
 }

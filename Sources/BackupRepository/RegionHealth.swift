@@ -44,7 +44,9 @@ package final class RegionHealth: Sendable {
       if let last = state.lastProbe, ContinuousClock.now - last < Self.probeInterval { return false }
       if state.lastProbe == nil, let path {
         var status = stat()
-        if stat(path, &status) == 0, wallClockSeconds() - Int64(status.st_mtim.tv_sec) < Self.probeInterval.components.seconds {
+        if stat(path, &status) == 0,
+          wallClockSeconds() - Int64(status.st_mtim.tv_sec) < Self.probeInterval.components.seconds
+        {
           state.lastProbe = .now
           return false
         }

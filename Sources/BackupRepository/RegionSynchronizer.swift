@@ -29,7 +29,8 @@ package struct RegionSynchronizer {
     for debt in try regions.debts.debts() {
       try Termination.check()
       guard let debtor = regions.regions.first(where: { $0.name == debt.region }) else {
-        report.findings.append("a debt is to region \(debt.region), which the configuration doesn't have: \(debt.object)")
+        report.findings.append(
+          "a debt is to region \(debt.region), which the configuration doesn't have: \(debt.object)")
         continue
       }
       do throws(TidemarkError) {

@@ -120,7 +120,8 @@ extension Repository {
     guard found == bytes else {
       throw TidemarkError(
         .repositoryForeign, "something that isn't this version's repository stands here",
-        object: "\(region.name): \(key)", cause: "it begins with '\(String(decoding: found.prefix(40), as: UTF8.self))'",
+        object: "\(region.name): \(key)",
+        cause: "it begins with '\(String(decoding: found.prefix(40), as: UTF8.self))'",
         kept: "everything there, unchanged", next: "choose another prefix or cluster name")
     }
     return false

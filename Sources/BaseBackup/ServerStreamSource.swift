@@ -130,7 +130,8 @@ struct ManifestCheck {
       index = byHash?[hash]
     }
     guard let index else {
-      throw TidemarkError(.manifestMismatch, "the server's manifest names a file that it didn't send", object: file.path)
+      throw TidemarkError(
+        .manifestMismatch, "the server's manifest names a file that it didn't send", object: file.path)
     }
     next = index + 1
     let received = files[index]

@@ -47,7 +47,11 @@ struct WALWait {
     while true {
       let count = holders[name] ?? 0
       // A segment that is owed to a failing region is durable by policy.
-      let isOwed = count > 0 && regions.regions.contains { regions.debts.contains(Debt(region: $0.name, object: layout.wal(.segment(name)))) }
+      let isOwed =
+        count > 0
+        && regions.regions.contains {
+          regions.debts.contains(Debt(region: $0.name, object: layout.wal(.segment(name))))
+        }
       if count < needed && !isOwed { return (name, count) }
       if name == last { return nil }
       name = try name.next(segmentSize)

@@ -41,16 +41,19 @@ struct DataKey: Sendable {
           guard key.count == 32 else { throw CryptoKitError.incorrectKeySize }
           return DataKey(bytes: Array(key))
         } catch {
-          refusal = TidemarkError(.objectDamaged, "the wrapped data key doesn't open", object: header.name, cause: "\(error)")
+          refusal = TidemarkError(
+            .objectDamaged, "the wrapped data key doesn't open", object: header.name, cause: "\(error)")
         }
       }
     }
     if let refusal { throw refusal }
     throw TidemarkError(
-      .noKeyOpens, identities.isEmpty ? "this host has no identity to open the object" : "no identity here opens the object",
+      .noKeyOpens,
+      identities.isEmpty ? "this host has no identity to open the object" : "no identity here opens the object",
       object: header.name, cause: "it is sealed to \(header.recipients.map(\.description).joined(separator: ", "))",
       kept: "the object, unchanged",
-      next: "put the identity's secret into encryption.identity-file; 'tidemark keys list' shows the ids of the keys here")
+      next:
+        "put the identity's secret into encryption.identity-file; 'tidemark keys list' shows the ids of the keys here")
   }
 }
 

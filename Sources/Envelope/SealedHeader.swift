@@ -61,7 +61,9 @@ package struct SealedAttributes: Sendable, Equatable {
       case 4: earliestCommit = try number.integer(Int64.self)
       default: unknown[tag] = value
       }
-      if (2...4).contains(tag), value.count != 8 { throw TidemarkError(.objectDamaged, "an attribute has a wrong length") }
+      if (2...4).contains(tag), value.count != 8 {
+        throw TidemarkError(.objectDamaged, "an attribute has a wrong length")
+      }
     }
   }
 }

@@ -130,7 +130,8 @@ package struct OpenedObject: Sendable {
   package func readAll(limit: Int) throws(TidemarkError) -> [UInt8] {
     let total = plaintextByteCount
     guard total <= limit else {
-      throw TidemarkError(.objectDamaged, "the object is larger than expected", object: header.name, cause: "\(total) bytes")
+      throw TidemarkError(
+        .objectDamaged, "the object is larger than expected", object: header.name, cause: "\(total) bytes")
     }
     var reader = try FrameReader(self)
     var failure: TidemarkError?
@@ -138,7 +139,9 @@ package struct OpenedObject: Sendable {
       do throws(TidemarkError) {
         for index in footer.frames.indices {
           let size = footer.frames[index].plaintextByteCount
-          try reader.read(index, into: UnsafeMutableRawBufferPointer(rebasing: UnsafeMutableRawBufferPointer(buffer)[count..<count + size]))
+          try reader.read(
+            index,
+            into: UnsafeMutableRawBufferPointer(rebasing: UnsafeMutableRawBufferPointer(buffer)[count..<count + size]))
           count += size
         }
       } catch { failure = error }

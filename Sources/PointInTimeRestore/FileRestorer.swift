@@ -61,7 +61,8 @@ struct FileRestorer: Sendable {
       let (plaintext, _) = try repository.readSealed(.fileTable, name, limit: FileTable.partByteCountMax)
       var decoder = try FileTablePartDecoder(plaintext)
       guard decoder.blockSize == backup.manifest.blockSize else {
-        throw TidemarkError(.objectDamaged, "the file table has another block size than the manifest", object: name.text)
+        throw TidemarkError(
+          .objectDamaged, "the file table has another block size than the manifest", object: name.text)
       }
       while let entry = try decoder.next() {
         try add(entry, &window, &result)
@@ -72,7 +73,9 @@ struct FileRestorer: Sendable {
     guard result.fileCount == backup.manifest.fileCount, result.byteCount == backup.manifest.databaseBytes else {
       throw TidemarkError(
         .objectDamaged, "the file table isn't the manifest's", object: backup.label.text,
-        cause: "\(result.fileCount) files of \(result.byteCount) bytes, expected \(backup.manifest.fileCount) of \(backup.manifest.databaseBytes)")
+        cause:
+          "\(result.fileCount) files of \(result.byteCount) bytes, expected \(backup.manifest.fileCount) of \(backup.manifest.databaseBytes)"
+      )
     }
     try finish()
     return result
@@ -162,7 +165,8 @@ struct FileRestorer: Sendable {
     _ pack: PackID, _ placements: [Placement], _ paths: [String], _ buffer: inout UnsafeMutableRawBufferPointer
   ) throws(TidemarkError) {
     guard pack.label < backup.manifest.labels.count else {
-      throw TidemarkError(.objectDamaged, "the file table names a backup that the manifest doesn't", object: backup.label.text)
+      throw TidemarkError(
+        .objectDamaged, "the file table names a backup that the manifest doesn't", object: backup.label.text)
     }
     let label = try BackupLabelName(backup.manifest.labels[pack.label])
     let name = backup.layout.pack(label, pack.number)
@@ -181,11 +185,13 @@ struct FileRestorer: Sendable {
       defer { if descriptor >= 0 { close(descriptor) } }
       for placement in ordered {
         guard placement.frame < object.footer.frames.count else {
-          throw TidemarkError(.objectDamaged, "the file table names a frame that the pack doesn't have", object: name.text)
+          throw TidemarkError(
+            .objectDamaged, "the file table names a frame that the pack doesn't have", object: name.text)
         }
         let size = object.footer.frames[Int(placement.frame)].plaintextByteCount
         guard Int(placement.offset) + Int(placement.byteCount) <= size else {
-          throw TidemarkError(.objectDamaged, "the file table names bytes that the frame doesn't have", object: name.text)
+          throw TidemarkError(
+            .objectDamaged, "the file table names bytes that the frame doesn't have", object: name.text)
         }
         let frame = UnsafeMutableRawBufferPointer(rebasing: scratch[..<size])
         if placement.frame != current {

@@ -39,7 +39,8 @@ struct RecoveredServer {
     if settings.tree.changesOwner {
       let user = settings.host.osUser
       return try ChildProcess.run(
-        "/usr/bin/setpriv", ["--reuid=\(user)", "--regid=\(user)", "--init-groups", "--"] + command, workingDirectory: "/")
+        "/usr/bin/setpriv", ["--reuid=\(user)", "--regid=\(user)", "--init-groups", "--"] + command,
+        workingDirectory: "/")
     }
     return try ChildProcess.run(command[0], Array(command.dropFirst()), workingDirectory: "/")
   }
@@ -50,7 +51,7 @@ struct RecoveredServer {
     let user = settings.tree.changesOwner ? "root" : Self.userName()
     try settings.tree.write("local all all peer map=tidemark\n", to: "\(side)/pg_hba.conf")
     try settings.tree.write("tidemark \(user) \"\(superuser)\"\n", to: "\(side)/pg_ident.conf")
-    let sockets = [socketDirectory] + [publicSocketDirectory].compactMap { $0 }
+    let sockets = [socketDirectory] + publicSocketDirectories
     let options = [
       "-c hba_file='\(side)/pg_hba.conf'", "-c ident_file='\(side)/pg_ident.conf'", "-c hot_standby=on",
       "-c unix_socket_directories='\(sockets.joined(separator: ","))'",
@@ -59,12 +60,15 @@ struct RecoveredServer {
     guard result.succeeded else { throw failed("PostgreSQL didn't start", result.errorText) }
   }
 
-  /// The captured or usual socket directory where clients look, if the server may use it.
-  private var publicSocketDirectory: String? {
-    for candidate in ["/var/run/postgresql", "/tmp"] where isDirectory(candidate) {
-      if settings.tree.changesOwner || access(candidate, W_OK) == 0 { return candidate }
+  /// Where clients look: the directories of the original server, or else the usual ones, where the server may use them.
+  private var publicSocketDirectories: [String] {
+    let captured = settings.plan.backup.manifest.settings.first { $0.name == "unix_socket_directories" }?.value ?? ""
+    let wanted = captured.split(separator: ",").map { $0.trimmingPrefix(" ") }.map(String.init)
+    let usable = { (path: String) in
+      isDirectory(path) && (settings.tree.changesOwner || access(path, W_OK) == 0)
     }
-    return nil
+    let there = wanted.filter(usable)
+    return there.isEmpty ? ["/var/run/postgresql", "/tmp"].filter(usable).prefix(1).map { $0 } : there
   }
 
   private static func userName() -> String {
@@ -84,6 +88,8 @@ struct RecoveredServer {
     var state = ReachedState()
     var quiet = Deadline.after(Self.silenceLimit)
     var lastError: TidemarkError?
+    var wasSeen = false
+    let startLimit = Deadline.after(.seconds(5))
     while true {
       try Termination.check()
       if let failure = spool.firstFailure { throw failure }
@@ -91,14 +97,15 @@ struct RecoveredServer {
         let connection = try connect()
         while true {
           try Termination.check()
-          let row = try connection.query(
-            """
-            SELECT pg_is_in_recovery(), pg_last_wal_replay_lsn(),
-              (extract(epoch FROM pg_last_xact_replay_timestamp()) * 1000000)::bigint,
-              CASE WHEN pg_is_in_recovery() THEN pg_get_wal_replay_pause_state() END,
-              (pg_control_checkpoint()).timeline_id
-            """
-          ).rows.first ?? []
+          let row =
+            try connection.query(
+              """
+              SELECT pg_is_in_recovery(), pg_last_wal_replay_lsn(),
+                (extract(epoch FROM pg_last_xact_replay_timestamp()) * 1000000)::bigint,
+                CASE WHEN pg_is_in_recovery() THEN pg_get_wal_replay_pause_state() END,
+                (pg_control_checkpoint()).timeline_id
+              """
+            ).rows.first ?? []
           guard row.count == 5 else { throw TidemarkError(.recoveryFailed, "the server's answer has no row") }
           let lsn = try row[1].map { (text) throws(TidemarkError) in try LSN(text: text) }
           if lsn != state.lsn { quiet = .after(Self.silenceLimit) }
@@ -116,7 +123,9 @@ struct RecoveredServer {
         lastError = error
       }
       let status = try run("pg_ctl", ["status", "-D", directory])
-      if !status.succeeded {
+      if status.succeeded { wasSeen = true }
+      // Right after the start there is no process to see yet, unless its log says why.
+      if !status.succeeded, wasSeen || startLimit.hasPassed || lastFatal() != nil {
         if action == .shutdown, try hasShutDown() { return state }
         throw failed("PostgreSQL ended during the recovery", "")
       }
@@ -142,7 +151,8 @@ struct RecoveredServer {
   /// Puts the cluster's own access rules in force.
   func openToClients() throws(TidemarkError) {
     for name in ["pg_hba.conf", "pg_ident.conf"] {
-      let text = fileExists("\(directory)/\(name)") ? String(decoding: try readFile("\(directory)/\(name)"), as: UTF8.self) : ""
+      let text =
+        fileExists("\(directory)/\(name)") ? String(decoding: try readFile("\(directory)/\(name)"), as: UTF8.self) : ""
       try settings.tree.write(text, to: "\(side)/\(name)")
     }
     let result = try run("pg_ctl", ["reload", "-s", "-D", directory])
@@ -154,11 +164,18 @@ struct RecoveredServer {
     _ = try? run("pg_ctl", ["stop", "-s", "-m", "immediate", "-D", directory])
   }
 
+  /// The last line of the server's log that says why it ended. Refused logins while it starts are none.
+  private func lastFatal() -> String? {
+    guard let bytes = try? readFile(log, limit: 64 << 20) else { return nil }
+    let text = String(decoding: bytes.suffix(64 << 10), as: UTF8.self)
+    return text.split(separator: "\n").last {
+      ($0.contains("FATAL:") || $0.contains("PANIC:")) && !$0.contains("the database system is")
+    }.map(String.init)
+  }
+
   private func failed(_ summary: String, _ detail: String) -> TidemarkError {
-    let text = (try? readFile(log, limit: 64 << 20)).map { String(decoding: $0.suffix(64 << 10), as: UTF8.self) } ?? ""
-    let fatal = text.split(separator: "\n").last { $0.contains("FATAL:") || $0.contains("PANIC:") }.map(String.init)
     return TidemarkError(
-      .recoveryFailed, summary, object: directory, cause: fatal ?? (detail.isEmpty ? nil : detail),
+      .recoveryFailed, summary, object: directory, cause: lastFatal() ?? (detail.isEmpty ? nil : detail),
       kept: "the repository, unchanged, and the restored files", next: "read \(log)")
   }
 }

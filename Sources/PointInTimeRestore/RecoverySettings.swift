@@ -81,7 +81,9 @@ struct RecoverySettings {
     let path = "\(directory)/postgresql.auto.conf"
     var keeps = true
     var lines: [Substring] = []
-    for line in String(decoding: try readFile(path), as: UTF8.self).split(separator: "\n", omittingEmptySubsequences: false) {
+    for line in String(decoding: try readFile(path), as: UTF8.self).split(
+      separator: "\n", omittingEmptySubsequences: false)
+    {
       if line == Substring(begin) { keeps = false }
       if keeps { lines.append(line) }
       if line == Substring(end) { keeps = true }
@@ -97,7 +99,8 @@ struct RecoverySettings {
       "lc_messages", "lc_monetary", "lc_numeric", "lc_time",
     ]
     var lines = ["# Made by tidemark restore from the settings that the backup captured."]
-    for setting in plan.backup.manifest.settings where setting.source == "configuration file" || setting.source == "command line" {
+    for setting in plan.backup.manifest.settings
+    where setting.source == "configuration file" || setting.source == "command line" {
       if elsewhere.contains(setting.name) || setting.name.hasPrefix("ssl_") || setting.name == "ssl" { continue }
       lines.append(self.setting(setting.name, setting.value + (setting.unit.map(Self.unit) ?? "")))
     }

@@ -36,7 +36,9 @@ package struct RestorePlanner {
     for backup in try candidates(catalog) {
       do throws(TidemarkError) { return try plan(backup, wal, size) } catch {
         // A later backup may not lie on the way to the target where an earlier one does.
-        guard error.code == .targetUnreachable || error.code == .walHole || error.code == .walAbsent else { throw error }
+        guard error.code == .targetUnreachable || error.code == .walHole || error.code == .walAbsent else {
+          throw error
+        }
         refusal = refusal ?? error
         if request.target == .latest || request.target == .backupEnd { break }
       }
@@ -187,7 +189,8 @@ package struct RestorePlanner {
       guard let history = wal.histories[wanted] else {
         throw TidemarkError(
           .targetUnreachable, "no region holds the history of the timeline", object: "timeline \(wanted)",
-          next: "timelines here: \(([origin] + wal.histories.keys.sorted()).map(\.description).joined(separator: ", "))")
+          next: "timelines here: \(([origin] + wal.histories.keys.sorted()).map(\.description).joined(separator: ", "))"
+        )
       }
       guard history.contains(origin, upTo: stop) else {
         throw TidemarkError(

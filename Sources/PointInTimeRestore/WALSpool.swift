@@ -48,10 +48,14 @@ package final class WALSpool: Sendable {
   var firstFailure: TidemarkError? { failure.withLock { $0 } }
   var byteCount: Int64 { Int64(fetchedBytes.value) }
 
-  /// Ends the fetching and waits for the threads.
+  /// Ends the fetching and waits for the threads. It may be called again.
   func stop() {
     stopped.cancel()
-    for thread in threads.withLock({ $0 }) {
+    let running = threads.withLock { threads in
+      defer { threads = [] }
+      return threads
+    }
+    for thread in running {
       // The first error was kept when it happened.
       _ = try? thread.join()
     }

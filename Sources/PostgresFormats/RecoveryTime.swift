@@ -69,7 +69,8 @@ package struct RecoveryTime: Sendable, Hashable, CustomStringConvertible {
     func two(_ value: Int64) -> String { value < 10 ? "0\(value)" : "\(value)" }
     let digits = String(rest)
     let fraction = rest == 0 ? "" : "." + String(repeating: "0", count: 6 - digits.count) + digits
-    return "\(year)-\(two(month))-\(two(day)) \(two(ofDay / 3600)):\(two(ofDay / 60 % 60)):\(two(ofDay % 60))\(fraction)"
+    return
+      "\(year)-\(two(month))-\(two(day)) \(two(ofDay / 3600)):\(two(ofDay / 60 % 60)):\(two(ofDay % 60))\(fraction)"
   }
 
   /// As `recovery_target_time` takes it: PostgreSQL refuses a `Z` there.
@@ -79,5 +80,7 @@ package struct RecoveryTime: Sendable, Hashable, CustomStringConvertible {
 }
 
 extension String {
-  fileprivate func padding(_ count: Int) -> String { self + String(repeating: "0", count: Swift.max(0, count - self.count)) }
+  fileprivate func padding(_ count: Int) -> String {
+    self + String(repeating: "0", count: Swift.max(0, count - self.count))
+  }
 }

@@ -9,6 +9,8 @@ enum SafePath {
   static func relative(_ bytes: some Collection<UInt8>) throws(TidemarkError) -> String {
     var name = Array(bytes)
     while name.count > 1, name.last == UInt8(ascii: "/") { name.removeLast() }
+    // The server writes "./pg_wal/archive_status" (basebackup.c, sendDir).
+    if name.starts(with: "./".utf8) { name.removeFirst(2) }
     let path = try text(name)
     if name.isEmpty { throw unsafe(path, "the name is empty") }
     if name[0] == UInt8(ascii: "/") { throw unsafe(path, "the path is absolute") }

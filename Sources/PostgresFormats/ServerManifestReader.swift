@@ -34,7 +34,9 @@ package struct ServerManifestReader {
   ) throws(TidemarkError) {
     var rest = piece[...]
     while let newline = rest.firstIndex(of: UInt8(ascii: "\n")) {
-      guard pending.count + (newline - rest.startIndex) <= Self.lineByteCountMax else { throw invalid("a line is too long") }
+      guard pending.count + (newline - rest.startIndex) <= Self.lineByteCountMax else {
+        throw invalid("a line is too long")
+      }
       pending.append(contentsOf: rest[rest.startIndex...newline])
       rest = rest[(newline + 1)...]
       let line = pending

@@ -112,7 +112,8 @@ package struct TarReader: Sendable {
     let (header, kind) = try TarHeader.parse(block)
     switch kind {
     case .file:
-      let padding = (TarHeader.blockByteCount - Int(header.size % UInt64(TarHeader.blockByteCount)))
+      let padding =
+        (TarHeader.blockByteCount - Int(header.size % UInt64(TarHeader.blockByteCount)))
         % TarHeader.blockByteCount
       if header.size > 0 { state = .content(remaining: header.size, padding: padding) }
       try take(.file(header))

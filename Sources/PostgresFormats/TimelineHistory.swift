@@ -48,7 +48,8 @@ package struct TimelineHistory: Sendable, Hashable {
       }
       guard entry.switchLSN >= previous.switchLSN else {
         throw Self.invalid(
-          timeline, "timeline \(entry.timeline) ends at \(entry.switchLSN), before \(previous.switchLSN), where it began")
+          timeline,
+          "timeline \(entry.timeline) ends at \(entry.switchLSN), before \(previous.switchLSN), where it began")
       }
       previous = entry
     }

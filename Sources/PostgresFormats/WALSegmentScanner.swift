@@ -31,7 +31,8 @@ package enum WALSegmentScanner {
   ) throws(TidemarkError) -> WALSegmentSummary {
     let first = try WALPageHeader(parsing: bytes)
     guard let identity = first.identity, bytes.count == identity.segmentSize.byteCount else {
-      throw TidemarkError(.walFileInvalid, "the segment has another size than its header says", object: name.description)
+      throw TidemarkError(
+        .walFileInvalid, "the segment has another size than its header says", object: name.description)
     }
     let start = first.pageAddress
     var cursor = Cursor(bytes: bytes, pageByteCount: identity.blockByteCount, start: start)

@@ -110,7 +110,8 @@ final class ProgressMeter: Sendable {
       let filled = Int(share * 30)
       let left = Double(max(0, progress.estimatedByteCount - progress.byteCount)) / rate
       line += " [\(String(repeating: "#", count: filled))\(String(repeating: "-", count: 30 - filled))]"
-      line += " \(Int(share * 100)) % of \(Size(progress.estimatedByteCount)), \(Size(Int64(rate)))/s, \(Int(left)) s left"
+      line +=
+        " \(Int(share * 100)) % of \(Size(progress.estimatedByteCount)), \(Size(Int64(rate)))/s, \(Int(left)) s left"
     }
     show(line)
   }

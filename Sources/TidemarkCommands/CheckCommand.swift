@@ -116,14 +116,17 @@ struct CheckCommand: TidemarkCommand {
     guard listed else {
       throw TidemarkError(.storeAnswerInvalid, "the region doesn't list what it holds", object: key.text)
     }
-    return "writes, reads and lists at \(region.store.location); conditional creation \(honours ? "honoured" : "ignored")"
+    return
+      "writes, reads and lists at \(region.store.location); conditional creation \(honours ? "honoured" : "ignored")"
   }
 
   private func checkSettings(
     _ server: ServerInspection, _ note: (String, String, String, String, String?) -> Void
   ) {
     if !server.role.hasReplication && !server.role.isSuperuser {
-      note("finding", "server", "role", "\(server.role.name) may not replicate", "ALTER ROLE \(server.role.name) REPLICATION")
+      note(
+        "finding", "server", "role", "\(server.role.name) may not replicate",
+        "ALTER ROLE \(server.role.name) REPLICATION")
     }
     if server.walLevel == "minimal" {
       note("finding", "server", "wal_level", "is minimal", "set wal_level = replica and restart")

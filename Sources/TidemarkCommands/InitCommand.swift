@@ -59,7 +59,8 @@ struct InitCommand: TidemarkCommand {
     lines.append("  trusted-writers: [\(report.trustedWriters.joined(separator: ", "))]")
     for region in report.regions {
       let state = region.wasMarked ? "was marked before" : "marked now"
-      let note = region.honoursConditionalCreation ? "" : "; the store ignores If-None-Match, so each PUT follows a HEAD"
+      let note =
+        region.honoursConditionalCreation ? "" : "; the store ignores If-None-Match, so each PUT follows a HEAD"
       lines.append("# region \(region.name): \(region.location), \(state)\(note)")
     }
     for path in report.createdKeyFiles { lines.append("# created \(path)") }
@@ -117,7 +118,9 @@ struct KeysList: TidemarkCommand {
     var list = keys.recipients.map { Key(role: "recipient", id: $0.id.description, publicKey: $0.description) }
     list += keys.trustedWriters.map { Key(role: "trusted-writer", id: $0.id.description, publicKey: $0.description) }
     list += keys.identities.map { Key(role: "identity", id: $0.recipient.id.description, publicKey: nil) }
-    if let writer = keys.writer { list.append(Key(role: "writer", id: writer.publicKey.id.description, publicKey: nil)) }
+    if let writer = keys.writer {
+      list.append(Key(role: "writer", id: writer.publicKey.id.description, publicKey: nil))
+    }
     let all = list
     try context.print(["keys": all]) {
       all.map { "\($0.role)\t\($0.id)\t\($0.publicKey ?? "(secret here)")\n" }.joined()

@@ -124,7 +124,8 @@ struct RestoreCommand: TidemarkCommand {
     for pair in tablespaceMap {
       let parts = pair.split(separator: "=", maxSplits: 1)
       guard parts.count == 2 else {
-        throw TidemarkError(.usage, "not of the form OLD=NEW", object: pair, next: "--tablespace-map /old/place=/new/place")
+        throw TidemarkError(
+          .usage, "not of the form OLD=NEW", object: pair, next: "--tablespace-map /old/place=/new/place")
       }
       request.tablespaceMap[String(parts[0])] = String(parts[1])
     }
@@ -146,21 +147,30 @@ struct RestoreCommand: TidemarkCommand {
     var lines = ["backup \(report.backup), target: \(report.target), timeline \(result.plan.targetTimeline)"]
     lines.append("files: \(Size(report.bytes)), WAL: up to \(report.walSegments) segments")
     if !report.regionsNotAsked.isEmpty {
-      lines.append("regions that couldn't be asked: \(report.regionsNotAsked.joined(separator: ", ")); the end of WAL is what the others hold")
+      lines.append(
+        "regions that couldn't be asked: \(report.regionsNotAsked.joined(separator: ", ")); the end of WAL is what the others hold"
+      )
     }
     for phase in report.phases {
-      let rate = phase.bytes > 0 ? ", \(Size(phase.bytes)), \(Size(Int64(Double(phase.bytes) / max(phase.seconds, 0.001))))/s" : ""
+      let rate =
+        phase.bytes > 0
+        ? ", \(Size(phase.bytes)), \(Size(Int64(Double(phase.bytes) / max(phase.seconds, 0.001))))/s" : ""
       lines.append("  \(phase.name.padding(toLength: 8, withPad: " ", startingAt: 0)) \(Seconds(phase.seconds))\(rate)")
     }
     for (name, region) in report.regions.sorted(by: { $0.key < $1.key }) {
       lines.append("  region \(name): \(Size(region.bytes)), \(region.requests) requests, \(region.failures) failures")
     }
-    for event in report.events { lines.append("  region \(event.region): \(event.kind.rawValue) \(event.object ?? "") \(event.detail ?? "")") }
+    for event in report.events {
+      lines.append("  region \(event.region): \(event.kind.rawValue) \(event.object ?? "") \(event.detail ?? "")")
+    }
     if let reached = report.reached, report.started {
-      lines.append("reached \(reached.lsn ?? "?"), last commit \(reached.time ?? "none"), now on timeline \(reached.timeline ?? 0), port \(report.port ?? 0)")
+      lines.append(
+        "reached \(reached.lsn ?? "?"), last commit \(reached.time ?? "none"), now on timeline \(reached.timeline ?? 0), port \(report.port ?? 0)"
+      )
     }
     if !planOnly {
-      let objective = report.objectiveSeconds.map { " (objective \(Seconds($0)): \(report.met == true ? "met" : "MISSED"))" } ?? ""
+      let objective =
+        report.objectiveSeconds.map { " (objective \(Seconds($0)): \(report.met == true ? "met" : "MISSED"))" } ?? ""
       lines.append("RTO \(Seconds(report.rtoSeconds))\(objective)")
     }
     lines += report.nextSteps.map { "next: \($0)" }

@@ -21,7 +21,8 @@ struct WALPushCommand: TidemarkCommand {
       throw error.with(kept: "the file in pg_wal: PostgreSQL keeps it and tries again")
     }
     context.logger.info(
-      "archived", metadata: ["file": "\(report.name)", "bytes": "\(report.storedByteCount)", "was-there": "\(report.wasThere)"])
+      "archived",
+      metadata: ["file": "\(report.name)", "bytes": "\(report.storedByteCount)", "was-there": "\(report.wasThere)"])
     return 0
   }
 }
