@@ -48,7 +48,7 @@ let package = Package(
     layer("PostgresFormats", ["Diagnostics", "CLinux", crypto]),
 
     // Building blocks.
-    layer("ObjectStorage", ["Diagnostics", "SystemSupport"]),
+    layer("ObjectStorage", ["Diagnostics", "SystemSupport", "CLinux"]),
     layer("S3Storage", ["ObjectStorage", "Diagnostics", "SystemSupport", "CLibcurl", "CLibcrypto"]),
     layer("Envelope", ["Diagnostics", "SystemSupport", "CZstd", "CLibcrypto", crypto]),
     layer("PostgresReplication", ["PostgresFormats", "Diagnostics", "SystemSupport", "CLibpq"]),

@@ -19,6 +19,11 @@
 /// open(2): the variadic form isn't imported.
 static inline int clinux_open(const char *path, int flags, mode_t mode) { return open(path, flags | O_CLOEXEC, mode); }
 
+/// openat(2): the variadic form isn't imported.
+static inline int clinux_openat(int directory, const char *name, int flags, mode_t mode) {
+  return openat(directory, name, flags | O_CLOEXEC, mode);
+}
+
 // The headers declare these for _GNU_SOURCE alone. Defining that here would give types such as fd_set another form than
 // Glibc's own module has.
 extern int syncfs(int);

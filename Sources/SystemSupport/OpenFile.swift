@@ -15,6 +15,12 @@ package struct OpenFile: ~Copyable {
     self.path = path
   }
 
+  /// Takes over a descriptor that was opened otherwise (openat(2)); `path` is for messages.
+  package init(owning descriptor: Int32, path: String) {
+    self.descriptor = descriptor
+    self.path = path
+  }
+
   deinit { if descriptor >= 0 { Glibc.close(descriptor) } }
 
   /// close(2), whose errors can be the last report of a failed write.
