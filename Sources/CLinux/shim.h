@@ -27,6 +27,7 @@ static inline int clinux_openat(int directory, const char *name, int flags, mode
 // The headers declare these for _GNU_SOURCE alone. Defining that here would give types such as fd_set another form than
 // Glibc's own module has.
 extern int syncfs(int);
+extern int pipe2(int[2], int);
 extern int pthread_setname_np(pthread_t, const char *);
 extern int posix_spawn_file_actions_addclosefrom_np(posix_spawn_file_actions_t *, int);
 extern int posix_spawn_file_actions_addchdir_np(posix_spawn_file_actions_t *, const char *);
@@ -40,6 +41,9 @@ static inline int clinux_spawn_close_from(posix_spawn_file_actions_t *actions, i
 static inline int clinux_spawn_change_directory(posix_spawn_file_actions_t *actions, const char *path) {
   return posix_spawn_file_actions_addchdir_np(actions, path);
 }
+
+/// pipe2(2), both ends close-on-exec.
+static inline int clinux_pipe(int *ends) { return pipe2(ends, O_CLOEXEC); }
 
 /// pidfd_open(2): a descriptor that becomes readable when the process ends. Always close-on-exec.
 static inline int clinux_pidfd_open(pid_t pid) { return (int)syscall(SYS_pidfd_open, pid, 0); }

@@ -10,7 +10,7 @@ package final class Pipe {
 
   package init() throws(TidemarkError) {
     var ends: [Int32] = [-1, -1]
-    if pipe2(&ends, O_CLOEXEC) != 0 { throw systemError("cannot make a pipe", "pipe") }
+    if clinux_pipe(&ends) != 0 { throw systemError("cannot make a pipe", "pipe") }
     (reading, writing) = (ends[0], ends[1])
   }
 
