@@ -26,6 +26,7 @@ static inline int clinux_openat(int directory, const char *name, int flags, mode
 
 // The headers declare these for _GNU_SOURCE alone. Defining that here would give types such as fd_set another form than
 // Glibc's own module has.
+extern int pipe2(int *, int);
 extern int syncfs(int);
 extern int pipe2(int[2], int);
 extern int pthread_setname_np(pthread_t, const char *);

@@ -4,20 +4,31 @@ import Crypto
 import Diagnostics
 import Foundation
 
+/// 32 bytes that seal one object. Wiped when the last copy goes.
 struct DataKey: Sendable {
-  private static let suite = HPKE.Ciphersuite.tidemark
-  private static let info = Data("tidemark data key v1".utf8)
-  let bytes: [UInt8]
+  private static let suite = HPKE.Ciphersuite(
+    kem: .Curve25519_HKDF_SHA256, kdf: .HKDF_SHA256, aead: .AES_GCM_256)
+  static let info = Array("tidemark data key v1".utf8)
+  private let key: SymmetricKey
 
   /// 32 bytes from the system's random numbers.
-  init() { bytes = SymmetricKey(size: .bits256).withUnsafeBytes { Array($0) } }
-  private init(bytes: [UInt8]) { self.bytes = bytes }
+  init() { key = SymmetricKey(size: .bits256) }
+
+  /// - Precondition: 32 bytes.
+  init(bytes: some ContiguousBytes) {
+    key = SymmetricKey(data: bytes)
+    precondition(key.bitCount == FrameCipher.keyByteCount * 8)
+  }
+
+  func withUnsafeBytes<Result>(_ body: (UnsafeRawBufferPointer) throws -> Result) rethrows -> Result {
+    try key.withUnsafeBytes(body)
+  }
 
   func wrap(for recipient: RecipientPublicKey, headerDigest: SHA256Digest) throws(TidemarkError) -> WrappedKey {
     do {
-      let key = try Curve25519.KeyAgreement.PublicKey(rawRepresentation: recipient.bytes)
-      var sender = try HPKE.Sender(recipientKey: key, ciphersuite: Self.suite, info: Self.info)
-      let ciphertext = try sender.seal(bytes, authenticating: Data(headerDigest.bytes))
+      let publicKey = try Curve25519.KeyAgreement.PublicKey(rawRepresentation: recipient.bytes)
+      var sender = try HPKE.Sender(recipientKey: publicKey, ciphersuite: Self.suite, info: Data(Self.info))
+      let ciphertext = try key.withUnsafeBytes { try sender.seal($0, authenticating: headerDigest.bytes) }
       return WrappedKey(
         recipient: recipient.id, encapsulated: Array(sender.encapsulatedKey), ciphertext: Array(ciphertext))
     } catch {
@@ -29,20 +40,22 @@ struct DataKey: Sendable {
 
   /// Unwraps the data key with the first identity that it is wrapped for.
   /// - Throws: `no-key-opens`, `object-damaged`.
-  static func unwrap(_ header: SealedHeader, _ identities: [Identity]) throws(TidemarkError) -> DataKey {
-    let digest = SHA256Digest.of(header.signedBytes)
+  static func unwrap(
+    _ header: SealedHeader, headerDigest: SHA256Digest, _ identities: [Identity]
+  ) throws(TidemarkError) -> DataKey {
     var refusal: TidemarkError?
     for identity in identities {
       for wrapped in header.wrappedKeys where wrapped.recipient == identity.recipient.id {
         do {
-          var recipient = try HPKE.Recipient(
-            privateKey: identity.key, ciphersuite: suite, info: info, encapsulatedKey: Data(wrapped.encapsulated))
-          let key = try recipient.open(wrapped.ciphertext, authenticating: Data(digest.bytes))
-          guard key.count == 32 else { throw CryptoKitError.incorrectKeySize }
-          return DataKey(bytes: Array(key))
+          let key = try open(
+            wrapped.ciphertext, encapsulated: wrapped.encapsulated, with: identity, info: info,
+            associated: headerDigest.bytes)
+          guard key.count == FrameCipher.keyByteCount else { throw CryptoKitError.incorrectKeySize }
+          return DataKey(bytes: key)
         } catch {
           refusal = TidemarkError(
-            .objectDamaged, "the wrapped data key doesn't open", object: header.name, cause: "\(error)")
+            .objectDamaged, "the wrapped data key doesn't open", object: header.name,
+            cause: "wrapped for \(wrapped.recipient): \(error)")
         }
       }
     }
@@ -55,9 +68,13 @@ struct DataKey: Sendable {
       next:
         "put the identity's secret into encryption.identity-file; 'tidemark keys list' shows the ids of the keys here")
   }
-}
 
-extension HPKE.Ciphersuite {
-  fileprivate static let tidemark = HPKE.Ciphersuite(
-    kem: .Curve25519_HKDF_SHA256, kdf: .HKDF_SHA256, aead: .AES_GCM_256)
+  /// HPKE's single-shot opening, RFC 9180 section 6.1, with the suite of all sealed objects.
+  static func open(
+    _ ciphertext: [UInt8], encapsulated: [UInt8], with identity: Identity, info: [UInt8], associated: [UInt8]
+  ) throws -> Data {
+    var recipient = try HPKE.Recipient(
+      privateKey: identity.key, ciphersuite: suite, info: Data(info), encapsulatedKey: Data(encapsulated))
+    return try recipient.open(ciphertext, authenticating: associated)
+  }
 }

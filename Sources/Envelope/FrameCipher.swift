@@ -1,73 +1,95 @@
-// AES-256-GCM (NIST SP 800-38D) of frames, in place, through libcrypto. A data key seals one object, each frame number
-// once, so no nonce is ever used twice.
+// AES-256-GCM (NIST SP 800-38D) through libcrypto, in place where sealing. A data key seals one object, each frame number
+// once, so no nonce is ever used twice. Plaintext whose tag doesn't fit is wiped before anybody sees it.
 import CLibcrypto
 import Diagnostics
+import Glibc
 
-/// Seals and opens the frames of one object.
+/// One cipher context, reused for many frames and keys.
 struct FrameCipher: ~Copyable {
+  static let keyByteCount = 32
+  static let nonceByteCount = 12
   static let tagByteCount = 16
   private let context: OpaquePointer
-  private let sealing: Bool
 
-  /// - Parameter key: 32 bytes.
-  init(key: [UInt8], sealing: Bool) throws(TidemarkError) {
-    precondition(key.count == 32)
+  init() throws(TidemarkError) {
     guard let context = EVP_CIPHER_CTX_new() else { throw cryptoError("cannot make a cipher context") }
-    guard EVP_CipherInit_ex(context, EVP_aes_256_gcm(), nil, key, nil, sealing ? 1 : 0) == 1 else {
-      EVP_CIPHER_CTX_free(context)
-      throw cryptoError("cannot set the data key")
-    }
     self.context = context
-    self.sealing = sealing
   }
 
+  // EVP_CIPHER_CTX_free wipes the key schedule.
   deinit { EVP_CIPHER_CTX_free(context) }
 
   /// The nonce of frame `number`: four zero bytes and the number, big-endian.
-  private func begin(_ number: UInt64, _ associated: [UInt8]) throws(TidemarkError) {
-    var nonce = [UInt8](repeating: 0, count: 12)
-    for index in 0..<8 { nonce[4 + index] = UInt8(truncatingIfNeeded: number >> UInt64(56 - index * 8)) }
-    var written: Int32 = 0
-    guard EVP_CipherInit_ex(context, nil, nil, nil, nonce, sealing ? 1 : 0) == 1,
-      EVP_CipherUpdate(context, nil, &written, associated, Int32(associated.count)) == 1
-    else { throw cryptoError("cannot begin a frame") }
+  static func nonce(_ number: Int) -> [UInt8] {
+    var nonce: [UInt8] = [0, 0, 0, 0]
+    nonce.append(bigEndian: UInt64(number))
+    return nonce
   }
 
   /// Encrypts `bytes` in place and writes the tag to `tag`.
   func seal(
-    _ number: UInt64, _ associated: [UInt8], inPlace bytes: UnsafeMutableRawBufferPointer,
+    _ key: DataKey, nonce: [UInt8], associated: [UInt8], inPlace bytes: UnsafeMutableRawBufferPointer,
     tag: UnsafeMutableRawBufferPointer
   ) throws(TidemarkError) {
-    precondition(sealing && tag.count == Self.tagByteCount)
-    try begin(number, associated)
-    let pointer = bytes.baseAddress?.assumingMemoryBound(to: UInt8.self)
-    var written: Int32 = 0
-    var scratch: [UInt8] = [0]
-    guard EVP_CipherUpdate(context, pointer, &written, pointer, Int32(bytes.count)) == 1,
-      written == bytes.count, EVP_CipherFinal_ex(context, &scratch, &written) == 1,
+    precondition(tag.count == Self.tagByteCount)
+    try begin(key, nonce, associated, sealing: true)
+    try update(UnsafeRawBufferPointer(bytes), into: bytes)
+    guard try finish(),
       EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_GET_TAG, Int32(Self.tagByteCount), tag.baseAddress) == 1
     else { throw cryptoError("cannot seal a frame") }
   }
 
-  /// Decrypts `bytes` into `output`; `false` when the tag doesn't fit, and `output` must then not be used.
+  /// Decrypts `bytes` into as many bytes of `output`. Returns `false` when the tag doesn't fit; `output` is then zeroes.
   func open(
-    _ number: UInt64, _ associated: [UInt8], _ bytes: UnsafeRawBufferPointer, tag: UnsafeRawBufferPointer,
+    _ key: DataKey, nonce: [UInt8], associated: [UInt8], _ bytes: UnsafeRawBufferPointer, tag: UnsafeRawBufferPointer,
     into output: UnsafeMutableRawBufferPointer
   ) throws(TidemarkError) -> Bool {
-    precondition(!sealing && tag.count == Self.tagByteCount && output.count >= bytes.count)
-    try begin(number, associated)
-    var written: Int32 = 0
-    var scratch: [UInt8] = [0]
-    guard
-      EVP_CipherUpdate(
-        context, output.baseAddress?.assumingMemoryBound(to: UInt8.self), &written,
-        bytes.baseAddress?.assumingMemoryBound(to: UInt8.self), Int32(bytes.count)) == 1,
-      EVP_CIPHER_CTX_ctrl(
-        context, EVP_CTRL_AEAD_SET_TAG, Int32(Self.tagByteCount), UnsafeMutableRawPointer(mutating: tag.baseAddress))
-        == 1
-    else { throw cryptoError("cannot open a frame") }
-    let fits = EVP_CipherFinal_ex(context, &scratch, &written) == 1
-    ERR_clear_error()
+    precondition(tag.count == Self.tagByteCount && output.count == bytes.count)
+    try begin(key, nonce, associated, sealing: false)
+    try update(bytes, into: output)
+    // The control takes a mutable pointer for both directions; it only reads the tag when setting it.
+    let set = UnsafeMutableRawPointer(mutating: tag.baseAddress)
+    guard EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, Int32(Self.tagByteCount), set) == 1 else {
+      throw cryptoError("cannot open a frame")
+    }
+    let fits = try finish()
+    if !fits, let start = output.baseAddress { OPENSSL_cleanse(start, output.count) }
     return fits
+  }
+
+  private func begin(
+    _ key: DataKey, _ nonce: [UInt8], _ associated: [UInt8], sealing: Bool
+  ) throws(TidemarkError) {
+    precondition(nonce.count == Self.nonceByteCount)
+    let status = key.withUnsafeBytes { key in
+      EVP_CipherInit_ex(
+        context, EVP_aes_256_gcm(), nil, key.baseAddress?.assumingMemoryBound(to: UInt8.self), nonce, sealing ? 1 : 0)
+    }
+    var written: Int32 = 0
+    guard status == 1, EVP_CipherUpdate(context, nil, &written, associated, Int32(associated.count)) == 1 else {
+      throw cryptoError("cannot begin a frame")
+    }
+  }
+
+  private func update(
+    _ input: UnsafeRawBufferPointer, into output: UnsafeMutableRawBufferPointer
+  ) throws(TidemarkError) {
+    guard !input.isEmpty else { return }
+    var written: Int32 = 0
+    let status = EVP_CipherUpdate(
+      context, output.baseAddress?.assumingMemoryBound(to: UInt8.self), &written,
+      input.baseAddress?.assumingMemoryBound(to: UInt8.self), Int32(input.count))
+    guard status == 1, written == input.count else { throw cryptoError("cannot encrypt or decrypt a frame") }
+  }
+
+  /// Whether the tag fits; always `true` when sealing. GCM writes nothing here, but libcrypto wants a buffer.
+  private func finish() throws(TidemarkError) -> Bool {
+    var block: (UInt64, UInt64) = (0, 0)
+    var written: Int32 = 0
+    let status = withUnsafeMutableBytes(of: &block) {
+      EVP_CipherFinal_ex(context, $0.baseAddress?.assumingMemoryBound(to: UInt8.self), &written)
+    }
+    ERR_clear_error()
+    return status == 1
   }
 }

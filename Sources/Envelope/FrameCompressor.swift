@@ -8,6 +8,7 @@ package enum FrameCodec: UInt8, Sendable {
   case zstd = 1
 }
 
+/// A zstd compression context, reused for many frames. One for each thread.
 package struct FrameCompressor: ~Copyable {
   private let context: OpaquePointer
 
@@ -18,11 +19,12 @@ package struct FrameCompressor: ~Copyable {
 
   deinit { ZSTD_freeCCtx(context) }
 
-  /// The output buffer that `count` bytes need.
+  /// The bytes of output buffer that `count` bytes of input need.
   package static func outputByteCountMax(_ count: Int) -> Int { ZSTD_compressBound(count) }
 
-  /// Compresses `input` into `output`. When less than 1/32 is gained, the codec is `stored`, the output is undefined and
-  /// the input's bytes are to be used.
+  /// Compresses `input` into `output` as one zstd frame. When less than 1/32 is gained, or nothing, the codec is `stored`,
+  /// the output is undefined and the input's bytes are to be used.
+  /// - Parameter output: at least ``outputByteCountMax(_:)`` bytes.
   package mutating func compress(
     _ input: UnsafeRawBufferPointer, into output: UnsafeMutableRawBufferPointer, level: Int
   ) throws(TidemarkError) -> (codec: FrameCodec, byteCount: Int) {
@@ -32,10 +34,11 @@ package struct FrameCompressor: ~Copyable {
       throw TidemarkError(
         .internalFault, "cannot compress a frame", cause: String(cString: ZSTD_getErrorName(count)))
     }
-    return count > input.count - input.count / 32 ? (.stored, input.count) : (.zstd, count)
+    return count >= input.count - input.count / 32 ? (.stored, input.count) : (.zstd, count)
   }
 }
 
+/// A zstd decompression context, reused for many frames. One for each thread.
 package struct FrameDecompressor: ~Copyable {
   private let context: OpaquePointer
 
@@ -46,7 +49,7 @@ package struct FrameDecompressor: ~Copyable {
 
   deinit { ZSTD_freeDCtx(context) }
 
-  /// Decompresses `input` into all of `output`.
+  /// Decompresses `input` into all of `output`. zstd allocates nothing by what the input claims: the output is the window.
   /// - Throws: `object-damaged` unless it fills `output` exactly.
   package mutating func decompress(
     _ input: UnsafeRawBufferPointer, into output: UnsafeMutableRawBufferPointer

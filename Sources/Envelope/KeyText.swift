@@ -5,6 +5,8 @@ import Diagnostics
 enum KeyText {
   private static let alphabet = Array("abcdefghijklmnopqrstuvwxyz234567".utf8)
   private static let checksumByteCount = 4
+  /// 36 bytes in base32.
+  private static let characterCount = 58
 
   static func encode(_ prefix: String, _ key: [UInt8]) -> String {
     precondition(key.count == 32)
@@ -27,14 +29,20 @@ enum KeyText {
   /// The 32 bytes of a key of the kind that `prefix` names.
   /// - Throws: `key-file-invalid`. The text itself is never part of the error: it may be a secret.
   static func decode(_ text: String, prefix: String, what: String) throws(TidemarkError) -> [UInt8] {
-    guard text.hasPrefix(prefix) else {
-      // A secret's prefix begins with the public one's, so the secret comes first.
-      let kinds = [
-        (WriterKey.prefix, "a writer's secret"), (WriterPublicKey.prefix, "a writer's public key"),
-        (Identity.prefix, "an identity's secret"), (RecipientPublicKey.prefix, "a recipient's public key"),
-      ]
-      let found: String = kinds.first { text.hasPrefix($0.0) }?.1 ?? "something else"
-      throw TidemarkError(.keyFileInvalid, "expected \(what), found \(found)", next: "it begins with '\(prefix)'")
+    // A writer's secret begins like a writer's public key, so the secrets come first.
+    let kinds = [
+      (Identity.prefix, "an identity's secret"), (WriterKey.prefix, "a writer's secret"),
+      (RecipientPublicKey.prefix, "a recipient's public key"), (WriterPublicKey.prefix, "a writer's public key"),
+    ]
+    let found = kinds.first { text.hasPrefix($0.0) }
+    guard let found, found.0 == prefix else {
+      throw TidemarkError(
+        .keyFileInvalid, "expected \(what), found \(found?.1 ?? "something else")", next: "it begins with '\(prefix)'")
+    }
+    guard text.utf8.count == prefix.utf8.count + characterCount else {
+      throw TidemarkError(
+        .keyFileInvalid, "\(what) has a wrong length",
+        cause: "\(text.utf8.count - prefix.utf8.count) characters after the prefix, expected \(characterCount)")
     }
     var bytes: [UInt8] = []
     var buffer: UInt32 = 0
@@ -51,7 +59,8 @@ enum KeyText {
       }
     }
     let key = Array(bytes.prefix(32))
-    guard bytes.count == 32 + checksumByteCount, Array(bytes.suffix(checksumByteCount)) == checksum(prefix, key) else {
+    // The last character has two bits that mean nothing: one key has one text.
+    guard buffer & (1 << UInt32(bits) - 1) == 0, Array(bytes.suffix(checksumByteCount)) == checksum(prefix, key) else {
       throw TidemarkError(.keyFileInvalid, "\(what) has a typing error: its checksum doesn't fit")
     }
     return key

@@ -64,12 +64,7 @@ package struct WriterPublicKey: Hashable, Sendable, CustomStringConvertible {
   }
   /// - Throws: `key-file-invalid`.
   package init(text: String) throws(TidemarkError) {
-    // A secret's prefix begins with the public one's.
-    let what = "a writer's public key"
-    if text.hasPrefix(WriterKey.prefix) {
-      throw TidemarkError(.keyFileInvalid, "expected \(what), found a writer's secret", next: "never publish a secret")
-    }
-    self.init(bytes: try KeyText.decode(text, prefix: Self.prefix, what: what))
+    self.init(bytes: try KeyText.decode(text, prefix: Self.prefix, what: "a writer's public key"))
   }
   package var description: String { KeyText.encode(Self.prefix, bytes) }
 

@@ -71,20 +71,28 @@ package struct SealedAttributes: Sendable, Equatable {
 /// The data key, wrapped for one recipient by HPKE (RFC 9180).
 struct WrappedKey: Sendable, Equatable {
   static let byteCount = 8 + 32 + 48
+  /// At the end of the list: SHA-256 of the header's digest and the list. It is no protection against a forger, but the
+  /// list isn't signed, and a host without an identity must still find a copy that rotted.
+  static let listDigestByteCount = 32
+
+  /// The bytes of a list of `count` wrapped keys.
+  static func listByteCount(_ count: Int) -> Int { 1 + count * byteCount + listDigestByteCount }
   var recipient: KeyID
   var encapsulated: [UInt8]
   var ciphertext: [UInt8]
 }
 
+/// The head of an object, checked for structure. Nothing in it is proven before the signature is: see ``SealedObject``.
 package struct SealedHeader: Sendable {
   static let magic = Array("TIDEMARK".utf8)
   static let version: UInt8 = 1
   static let fixedByteCount = 20
   private static let signedByteCountMax = 8 << 10
-  private static let recipientCountMax = 64
+  private static let nameByteCountMax = 1024
+  static let recipientCountMax = 64
   /// What suffices to read any header.
   package static let prefixByteCountMax =
-    fixedByteCount + signedByteCountMax + 1 + recipientCountMax * WrappedKey.byteCount
+    fixedByteCount + signedByteCountMax + WrappedKey.listByteCount(recipientCountMax)
 
   package let kind: ObjectKind
   package let name: String
@@ -102,17 +110,23 @@ package struct SealedHeader: Sendable {
   package var recipients: [KeyID] { wrappedKeys.map(\.recipient) }
 
   /// The signed bytes of a new object.
+  /// - Throws: `internal-fault` when name or attributes are too long.
   static func signedBytes(
     kind: ObjectKind, name: String, created: Int64, writer: KeyID, attributes: SealedAttributes
-  ) -> [UInt8] {
+  ) throws(TidemarkError) -> [UInt8] {
     var signed: [UInt8] = []
-    precondition(name.utf8.count <= 1024)
+    // The limit of S3 on keys, https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html.
+    guard (1...nameByteCountMax).contains(name.utf8.count) else {
+      throw TidemarkError(.internalFault, "an object's name is empty or too long", object: name)
+    }
     signed.append(bigEndian: UInt16(name.utf8.count))
     signed += name.utf8
     signed.append(bigEndian: created)
     signed += writer.bytes
     attributes.append(to: &signed)
-    precondition(signed.count <= signedByteCountMax)
+    guard signed.count <= signedByteCountMax else {
+      throw TidemarkError(.internalFault, "an object's attributes are too long", object: name)
+    }
     var bytes = magic + [version, kind.rawValue, 0, 0]
     bytes.append(bigEndian: UInt32(signed.count))
     bytes.append(bigEndian: UInt32(0))
@@ -120,59 +134,62 @@ package struct SealedHeader: Sendable {
   }
 
   /// The whole header of a new object.
-  static func encode(signedBytes: [UInt8], wrappedKeys: [WrappedKey]) -> [UInt8] {
-    precondition((1...recipientCountMax).contains(wrappedKeys.count))
-    var bytes = signedBytes
+  /// - Throws: `configuration-invalid` unless there are 1 to 64 recipients.
+  static func encode(
+    signedBytes: [UInt8], headerDigest: SHA256Digest, wrappedKeys: [WrappedKey]
+  ) throws(TidemarkError) -> [UInt8] {
+    guard (1...recipientCountMax).contains(wrappedKeys.count) else {
+      throw TidemarkError(
+        .configurationInvalid,
+        wrappedKeys.isEmpty ? "there is no recipient to seal to" : "there are too many recipients",
+        cause: "\(wrappedKeys.count), limit \(recipientCountMax)", next: "set encryption.recipients")
+    }
+    var list = [UInt8(wrappedKeys.count)]
+    for key in wrappedKeys { list += key.recipient.bytes + key.encapsulated + key.ciphertext }
+    list += SHA256Digest.of(headerDigest.bytes + list).bytes
     var length: [UInt8] = []
-    length.append(bigEndian: UInt32(1 + wrappedKeys.count * WrappedKey.byteCount))
+    length.append(bigEndian: UInt32(list.count))
+    var bytes = signedBytes
     bytes.replaceSubrange(16..<20, with: length)
-    bytes.append(UInt8(wrappedKeys.count))
-    for key in wrappedKeys { bytes += key.recipient.bytes + key.encapsulated + key.ciphertext }
-    return bytes
+    return bytes + list
+  }
+
+  /// How long the header is that begins with `prefix`, whose first 20 bytes suffice.
+  /// - Throws: `object-damaged`, `format-version-unknown`.
+  package static func byteCount(beginningWith prefix: [UInt8]) throws(TidemarkError) -> Int {
+    var reader = ByteReader(prefix[...], what: "the header")
+    let fixed = try FixedPart(reading: &reader)
+    return fixedByteCount + fixed.signedByteCount + fixed.wrappedByteCount
   }
 
   /// Reads the header at the beginning of `prefix`, which may hold more.
   /// - Throws: `object-damaged`, `format-version-unknown`.
   package static func parse(_ prefix: [UInt8]) throws(TidemarkError) -> SealedHeader {
     var reader = ByteReader(prefix[...], what: "the header")
-    guard Array(try reader.take(8)) == magic else {
-      throw TidemarkError(.objectDamaged, "this isn't a sealed object: it doesn't begin with 'TIDEMARK'")
-    }
-    let version = try reader.integer(UInt8.self)
-    guard version == Self.version else {
-      throw TidemarkError(
-        .formatVersionUnknown, "the object has a format that this version doesn't know", cause: "version \(version)",
-        next: "use a newer version of Tidemark")
-    }
-    guard let kind = ObjectKind(rawValue: try reader.integer(UInt8.self)), try reader.integer(UInt16.self) == 0 else {
-      throw TidemarkError(.objectDamaged, "the header names a kind of object that doesn't exist")
-    }
-    let signedCount = Int(try reader.integer(UInt32.self))
-    let wrappedCount = Int(try reader.integer(UInt32.self))
-    guard signedCount <= signedByteCountMax, wrappedCount <= 1 + recipientCountMax * WrappedKey.byteCount else {
-      throw TidemarkError(.objectDamaged, "the header's lengths are impossible")
-    }
-    let signed = try reader.take(signedCount)
-    let wrapped = try reader.take(wrappedCount)
+    let fixed = try FixedPart(reading: &reader)
+    let signed = try reader.take(fixed.signedByteCount)
+    let wrapped = try reader.take(fixed.wrappedByteCount)
     var fields = ByteReader(signed, what: "the header")
     let nameBytes = try fields.take(Int(try fields.integer(UInt16.self)))
-    guard let name = String(validating: nameBytes, as: UTF8.self) else {
-      throw TidemarkError(.objectDamaged, "the header's name isn't text")
+    guard (1...nameByteCountMax).contains(nameBytes.count), let name = String(validating: nameBytes, as: UTF8.self) else {
+      throw TidemarkError(.objectDamaged, "the header has no valid name")
     }
     let created = try fields.integer(Int64.self)
     let writer = KeyID(bytes: Array(try fields.take(8)))
     let attributes = try SealedAttributes(reading: &fields)
-    var signedBytes = Array(prefix[..<(fixedByteCount + signedCount)])
+    var signedBytes = Array(prefix[..<(fixedByteCount + fixed.signedByteCount)])
     for index in 16..<20 { signedBytes[index] = 0 }
     return SealedHeader(
-      kind: kind, name: name, created: created, writer: writer, attributes: attributes,
-      wrappedKeys: try parseKeys(wrapped), signedBytes: signedBytes, byteCount: reader.position)
+      kind: fixed.kind, name: name, created: created, writer: writer, attributes: attributes,
+      wrappedKeys: try parseKeys(wrapped, headerDigest: SHA256Digest.of(signedBytes)), signedBytes: signedBytes, byteCount: reader.position)
   }
 
-  private static func parseKeys(_ bytes: ArraySlice<UInt8>) throws(TidemarkError) -> [WrappedKey] {
+  private static func parseKeys(
+    _ bytes: ArraySlice<UInt8>, headerDigest: SHA256Digest
+  ) throws(TidemarkError) -> [WrappedKey] {
     var reader = ByteReader(bytes, what: "the list of wrapped keys")
     let count = Int(try reader.integer(UInt8.self))
-    guard count >= 1, reader.remaining == count * WrappedKey.byteCount else {
+    guard (1...recipientCountMax).contains(count), bytes.count == WrappedKey.listByteCount(count) else {
       throw TidemarkError(.objectDamaged, "the list of wrapped keys has a wrong length")
     }
     var keys: [WrappedKey] = []
@@ -182,6 +199,38 @@ package struct SealedHeader: Sendable {
           recipient: KeyID(bytes: Array(try reader.take(8))), encapsulated: Array(try reader.take(32)),
           ciphertext: Array(try reader.take(48))))
     }
+    let list = bytes.dropLast(WrappedKey.listDigestByteCount)
+    guard SHA256Digest.of(headerDigest.bytes + list).bytes == Array(try reader.take(WrappedKey.listDigestByteCount)) else {
+      throw TidemarkError(.objectDamaged, "the list of wrapped keys is damaged", cause: "its digest is wrong")
+    }
     return keys
+  }
+
+  /// The first 20 bytes.
+  private struct FixedPart {
+    let kind: ObjectKind
+    let signedByteCount: Int
+    let wrappedByteCount: Int
+
+    init(reading reader: inout ByteReader) throws(TidemarkError) {
+      guard Array(try reader.take(8)) == magic else {
+        throw TidemarkError(.objectDamaged, "this isn't a sealed object: it doesn't begin with 'TIDEMARK'")
+      }
+      let version = try reader.integer(UInt8.self)
+      guard version == SealedHeader.version else {
+        throw TidemarkError(
+          .formatVersionUnknown, "the object has a format that this version doesn't know", cause: "version \(version)",
+          next: "use a newer version of Tidemark")
+      }
+      guard let kind = ObjectKind(rawValue: try reader.integer(UInt8.self)), try reader.integer(UInt16.self) == 0 else {
+        throw TidemarkError(.objectDamaged, "the header names a kind of object that doesn't exist")
+      }
+      self.kind = kind
+      signedByteCount = Int(try reader.integer(UInt32.self))
+      wrappedByteCount = Int(try reader.integer(UInt32.self))
+      guard signedByteCount <= signedByteCountMax, wrappedByteCount <= WrappedKey.listByteCount(recipientCountMax) else {
+        throw TidemarkError(.objectDamaged, "the header's lengths are impossible")
+      }
+    }
   }
 }
