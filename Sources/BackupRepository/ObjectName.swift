@@ -15,7 +15,7 @@ package struct ObjectName: Hashable, Sendable, Comparable, CustomStringConvertib
   package var description: String { key.text }
   package static func < (left: ObjectName, right: ObjectName) -> Bool { left.key < right.key }
   /// The part behind the last slash.
-  package var lastComponent: String { String(text[text.index(text.lastIndex(of: "/")!, offsetBy: 1)...]) }  // every name has one
+  package var lastComponent: String { String(text.split(separator: "/").last ?? "") }
 }
 
 /// The names within one cluster's part of a repository.

@@ -58,6 +58,7 @@ struct BlockCutter {
         blockStart = 0
       }
       let count = min(rest.count, blockSize - filled)
+      // Both buffers are not empty, so they have base addresses.
       (chunk.input.baseAddress! + chunk.inputCount).copyMemory(from: rest.baseAddress!, byteCount: count)
       chunk.inputCount += count
       rest = UnsafeRawBufferPointer(rebasing: rest[count...])

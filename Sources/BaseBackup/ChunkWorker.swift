@@ -44,6 +44,7 @@ struct ChunkWorker: ~Copyable {
             continue
           }
           if kept != start {
+            // Blocks are never empty, so both have base addresses.
             (chunk.input.baseAddress! + kept).copyMemory(from: block.baseAddress!, byteCount: length)
           }
           chunk.placements.append(.stored(offset: kept))

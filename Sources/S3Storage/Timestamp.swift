@@ -57,6 +57,7 @@ enum Timestamp {
     gmtime_r(&seconds, &parts)
     return withUnsafeTemporaryAllocation(of: CChar.self, capacity: 64) { buffer in
       strftime(buffer.baseAddress!, 64, pattern, &parts)  // 64 bytes, so it has an address
+      // The buffer is not empty, so it has a base address.
       return String(cString: buffer.baseAddress!)
     }
   }

@@ -24,6 +24,7 @@ package final class SpoolFile: Sendable {
     var done = 0
     while done < bytes.count {
       done += try retryingInterrupts("cannot write the temporary file", path) { () -> Int in
+        // Not empty here, so it has a base address.
         bytes.withUnsafeBytes { pwrite(descriptor, $0.baseAddress! + done, $0.count - done, Int(offset) + done) }
       }
     }
@@ -34,6 +35,7 @@ package final class SpoolFile: Sendable {
     var done = 0
     while done < count {
       let received = try retryingInterrupts("cannot read the temporary file", path) { () -> Int in
+        // Not empty here, so it has a base address.
         bytes.withUnsafeMutableBytes { pread(descriptor, $0.baseAddress! + done, count - done, Int(offset) + done) }
       }
       guard received > 0 else { throw TidemarkError(.localIO, "the temporary file is cut short", object: path) }

@@ -1,3 +1,4 @@
+// Base backups over the protocol from real servers, compared with what PostgreSQL's own tools say.
 import Diagnostics
 import Glibc
 import PostgresReplication

@@ -1,3 +1,4 @@
+// Connections to real servers: how they open, and how each failure is told.
 import Diagnostics
 import Glibc
 import PostgresReplication

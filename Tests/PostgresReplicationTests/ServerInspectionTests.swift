@@ -1,3 +1,4 @@
+// What is read of a server, compared with pg_controldata and with what the test set.
 import Diagnostics
 import SystemSupport
 import TestSupport

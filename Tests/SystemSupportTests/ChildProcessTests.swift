@@ -1,3 +1,4 @@
+// Child processes end as told, with their output whole and no descriptor left behind.
 import Diagnostics
 import Glibc
 import SystemSupport
