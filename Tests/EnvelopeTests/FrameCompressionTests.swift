@@ -1,3 +1,4 @@
+// Compression of single frames: what comes back, what is stored instead, and what is refused.
 import Diagnostics
 import Testing
 

@@ -1,3 +1,4 @@
+// Key files: private, never overwritten, and refused when others may read them.
 import Diagnostics
 import Glibc
 import SystemSupport

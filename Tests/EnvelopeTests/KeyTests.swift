@@ -1,3 +1,4 @@
+// Keys' texts: stable, safe against typing errors and mix-ups, and no secret shown.
 import Diagnostics
 import Testing
 

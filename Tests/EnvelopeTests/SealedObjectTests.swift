@@ -1,3 +1,4 @@
+// Round trips of sealed objects, their recipients, and reads of single frames.
 import Diagnostics
 import Testing
 
