@@ -77,7 +77,7 @@ let package = Package(
       swiftSettings: strict),
     tests("SystemSupportTests", ["SystemSupport", "Diagnostics"]),
     tests("PostgresFormatsTests", ["PostgresFormats", "Diagnostics"]),
-    tests("ObjectStorageTests", ["ObjectStorage", "S3Storage"]),
+    tests("ObjectStorageTests", ["ObjectStorage", "S3Storage", "Diagnostics", "SystemSupport"]),
     tests("EnvelopeTests", ["Envelope", "Diagnostics", "SystemSupport"]),
     tests("PostgresReplicationTests", ["PostgresReplication"]),
     tests("BackupRepositoryTests", ["BackupRepository"]),

@@ -21,12 +21,15 @@ enum HTTPRange: Equatable {
   case bytes(start: Int64, count: Int64)
   case suffix(count: Int64)
 
+  /// Beyond this a range is written without an end: servers have been seen to spin on ends near 2⁶³.
+  private static let endMax: Int64 = 1 << 50
+
   var headerValue: String {
     switch self {
-    // A range's end that doesn't fit is as good as none.
     case .bytes(let start, let count):
-      "bytes=\(start)-" + (start.addingReportingOverflow(count - 1).overflow ? "" : "\(start + count - 1)")
-    case .suffix(let count): "bytes=-\(count)"
+      let (end, overflow) = start.addingReportingOverflow(count - 1)
+      return "bytes=\(start)-" + (overflow || end > Self.endMax ? "" : "\(end)")
+    case .suffix(let count): return "bytes=-\(count)"
     }
   }
 }

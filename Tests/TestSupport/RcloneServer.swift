@@ -1,5 +1,6 @@
 // A real S3 server that verifies signatures: `rclone serve s3`. Its buckets are directories below `directory`, its
 // objects are files. It ignores If-None-Match and answers a ranged GET with 200.
+// What is changed in the files behind its back shows after 50 ms.
 import Diagnostics
 import Glibc
 import SystemSupport
@@ -21,12 +22,14 @@ package final class RcloneServer: Sendable {
     let directory = "\(temporary.path)/buckets"
     for bucket in buckets { try DurableFile.createDirectories("\(directory)/\(bucket)") }
     let tls = certificate.map { ["--cert", $0.certificatePath, "--key", $0.keyPath] } ?? []
+    // No directory cache at all would make rclone spin on a timer for each directory; without the hash off, each
+    // listing would read all objects.
     process = try ServerProcess(
       TestTools.program("rclone"), logDirectory: temporary.path,
       environment: ["HOME": temporary.path, "PATH": "/usr/bin:/bin", "RCLONE_CONFIG": "/dev/null"]
     ) {
       ["serve", "s3", "--addr", "127.0.0.1:\($0)", "--auth-key", "\(Self.accessKey),\(Self.secretKey)"] + tls
-        + [directory]
+        + ["--vfs-cache-mode", "off", "--dir-cache-time", "50ms", "--no-checksum", "--etag-hash", "", directory]
     }
     endpoint = "\(certificate == nil ? "http" : "https")://127.0.0.1:\(process.port)"
     self.temporary = temporary
