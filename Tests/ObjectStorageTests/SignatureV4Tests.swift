@@ -105,9 +105,11 @@ struct SignatureV4Tests {
       ).hexadecimal == "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54")
   }
 
-  @Test("base64 of RFC 4648, section 10", arguments: zip(
-    ["", "f", "fo", "foo", "foob", "fooba", "foobar"],
-    ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"]))
+  @Test(
+    "base64 of RFC 4648, section 10",
+    arguments: zip(
+      ["", "f", "fo", "foo", "foob", "fooba", "foobar"],
+      ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"]))
   func base64(text: String, encoded: String) {
     #expect(Array(text.utf8).base64 == encoded)
   }
