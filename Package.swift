@@ -82,7 +82,7 @@ let package = Package(
     tests("PostgresReplicationTests", ["PostgresReplication"]),
     tests("BackupRepositoryTests", engineLayers + [logging]),
     tests("ConfigurationTests", ["Configuration", "Diagnostics"]),
-    tests("EndToEndTests", ["TidemarkCommands"]),
+    tests("EndToEndTests", ["tidemark", "Diagnostics", "SystemSupport"]),
   ],
   swiftLanguageModes: [.v6]
 )

@@ -1,0 +1,118 @@
+// A PostgreSQL server that archives by the real program into two regions, each a real S3 server or a directory, with
+// everything in one private directory that PostgreSQL's user owns.
+import Foundation
+import SystemSupport
+import TestSupport
+import Testing
+
+final class Installation: Sendable {
+  let directory: TemporaryDirectory
+  let server: PostgresServer
+  let servers: [RcloneServer]
+  var root: String { directory.path }
+  var configuration: String { "\(root)/tidemark.yaml" }
+  private var program: String { "\(root)/tidemark" }
+
+  /// With `usesS3` the regions are rclone's S3 servers, otherwise directories that a test can take away.
+  init(_ version: PostgresVersion, usesS3: Bool, degradeAfter: String = "60s") throws {
+    directory = try TemporaryDirectory()
+    let root = directory.path
+    let built = directoryName(try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) + "/tidemark"
+    try FileManager.default.copyItem(atPath: built, toPath: "\(root)/tidemark")
+    servers = usesS3 ? [try RcloneServer(buckets: ["west"]), try RcloneServer(buckets: ["east"])] : []
+    var regions: [String] = []
+    for (index, name) in ["west", "east"].enumerated() {
+      if usesS3 {
+        let credentials = "\(root)/\(name).credentials"
+        let text =
+          "[default]\naws_access_key_id = \(RcloneServer.accessKey)\naws_secret_access_key = \(RcloneServer.secretKey)\n"
+        try DurableFile.write(Array(text.utf8), to: credentials)
+        try PostgresServer.give(credentials)
+        regions.append(
+          "{name: \(name), endpoint: \"\(servers[index].endpoint)\", bucket: \(name), region: us-1, credentials-file: \(credentials)}"
+        )
+      } else {
+        try FileManager.default.createDirectory(atPath: "\(root)/\(name)", withIntermediateDirectories: true)
+        try PostgresServer.give("\(root)/\(name)")
+        regions.append("{name: \(name), endpoint: \"file://\(root)/\(name)\"}")
+      }
+    }
+    try PostgresServer.give(root)
+    var options = PostgresServer.Options()
+    options.archiveCommand = "\(root)/tidemark --config \(root)/tidemark.yaml wal-push %p"
+    options.settings["max_prepared_transactions"] = "4"
+    server = try PostgresServer(version, options)
+    let yaml = """
+      cluster: crm
+      postgres:
+        connection: \(server.connectionString)
+        bin-directory: \(version.binDirectory)
+      repository:
+        prefix: backups/tidemark
+        durability: {required: 2, degrade-after: \(degradeAfter)}
+        regions:
+          - \(regions[0])
+          - \(regions[1])
+      encryption: {identity-file: \(root)/identity.key, writer-key-file: \(root)/writer.key}
+      objectives: {rto: 5m, rpo: 30s}
+      state-directory: \(root)/state
+
+      """
+    try DurableFile.write(Array(yaml.utf8), to: "\(root)/tidemark.yaml", mode: 0o644)
+    try PostgresServer.give("\(root)/tidemark.yaml")
+    let made = try run(["init"])
+    try #require(made.succeeded, "\(made.errorText)")
+  }
+
+  deinit {
+    _ = try? server.stop(.immediate)
+    for server in servers { _ = try? server.stop() }
+  }
+
+  /// Runs the program as PostgreSQL's user.
+  func run(_ arguments: [String]) throws -> ProgramOutcome {
+    let command = PostgresServer.unprivileged(program, ["--config", configuration, "--log-level", "warning"] + arguments)
+    return try ChildProcess.run(
+      command[0], Array(command.dropFirst()), workingDirectory: "/", deadline: .after(.seconds(240)))
+  }
+
+  /// Runs the program with `--json`, requires success, and returns its document.
+  func json(_ arguments: [String]) throws -> [String: Any] {
+    let outcome = try run(["--json"] + arguments)
+    try #require(outcome.succeeded, "tidemark \(arguments): \(outcome.errorText)")
+    let document = try JSONSerialization.jsonObject(with: Data(outcome.output))
+    return try #require(document as? [String: Any])
+  }
+
+  /// Finishes the current segment and waits until it is archived.
+  func archiveWAL() throws {
+    let name = try server.psql("SELECT pg_walfile_name(pg_switch_wal())")
+    try #require(try eventually(.seconds(60)) {
+      try server.psql("SELECT coalesce(last_archived_wal, '') >= '\(name)' FROM pg_stat_archiver") == "t"
+    })
+  }
+
+  /// Restores into a new directory, runs `body` on the started server, and stops it.
+  @discardableResult
+  func restore(
+    _ name: String, _ arguments: [String], _ body: (_ query: (String) throws -> String) throws -> Void
+  ) throws -> [String: Any] {
+    let target = "\(root)/\(name)"
+    let report = try json(["restore", "--target-directory", target] + arguments)
+    let port = try #require(report["port"] as? Int)
+    let binaries = server.version.binDirectory
+    defer {
+      let stop = PostgresServer.unprivileged("\(binaries)/pg_ctl", ["stop", "-m", "immediate", "-D", target])
+      _ = try? ChildProcess.run(stop[0], Array(stop.dropFirst()), workingDirectory: "/")
+    }
+    try body { sql in
+      let psql = PostgresServer.unprivileged(
+        "\(binaries)/psql",
+        ["-XAtq", "-v", "ON_ERROR_STOP=1", "-h", "\(target).tidemark/socket", "-p", "\(port)", "-U", "postgres", "-c", sql])
+      let outcome = try ChildProcess.run(psql[0], Array(psql.dropFirst()), workingDirectory: "/")
+      try #require(outcome.succeeded, "\(outcome.errorText)")
+      return outcome.outputText.trimmingCharacters(in: .whitespacesAndNewlines)
+    }
+    return report
+  }
+}
