@@ -78,7 +78,7 @@ let package = Package(
     tests("SystemSupportTests", ["SystemSupport", "Diagnostics"]),
     tests("PostgresFormatsTests", ["PostgresFormats", "Diagnostics"]),
     tests("ObjectStorageTests", ["ObjectStorage", "S3Storage"]),
-    tests("EnvelopeTests", ["Envelope"]),
+    tests("EnvelopeTests", ["Envelope", "Diagnostics", "SystemSupport"]),
     tests("PostgresReplicationTests", ["PostgresReplication"]),
     tests("BackupRepositoryTests", engineLayers + [logging]),
     tests("ConfigurationTests", ["Configuration", "Diagnostics"]),

@@ -53,7 +53,8 @@ package enum KeyFile {
   /// Creates the file with a new writer key unless it exists. Returns the key when it was created.
   package static func createWriter(_ path: String) throws(TidemarkError) -> WriterKey? {
     let writer = try WriterKey()
-    let text = "# Tidemark writer key: signs the backups of this host.\n"
+    let text =
+      "# Tidemark writer key: signs the backups of this host.\n"
       + "# public: \(writer.publicKey)\n# created: \(now())\n\(writer.secretText)\n"
     return try create(path, text) ? writer : nil
   }

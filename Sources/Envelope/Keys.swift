@@ -28,6 +28,19 @@ package struct RecipientPublicKey: Hashable, Sendable, CustomStringConvertible {
   /// - Throws: `key-file-invalid`.
   package init(text: String) throws(TidemarkError) {
     self.init(bytes: try KeyText.decode(text, prefix: Self.prefix, what: "a recipient's public key"))
+    guard agreesOnSecrets else {
+      throw TidemarkError(
+        .keyFileInvalid, "a recipient's public key is worthless: anybody could open what is sealed to it", object: text)
+    }
+  }
+
+  /// Whether a key agreement gives a secret. With a point of small order it gives zeroes, which RFC 9180, section 7.1.4
+  /// (and RFC 7748, section 6.1) want refused and swift-crypto's HPKE lets pass.
+  private var agreesOnSecrets: Bool {
+    guard let key = try? Curve25519.KeyAgreement.PublicKey(rawRepresentation: bytes),
+      let secret = try? Curve25519.KeyAgreement.PrivateKey().sharedSecretFromKeyAgreement(with: key)
+    else { return false }
+    return secret.withUnsafeBytes { $0.contains { $0 != 0 } }
   }
   package var description: String { KeyText.encode(Self.prefix, bytes) }
 }

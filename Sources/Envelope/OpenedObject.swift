@@ -64,7 +64,8 @@ package struct OpenedObject: Sendable {
       // The footer's parser and ``SealedObject`` checked that the frames fill what lies between header and footer.
       try object.bytes.withUnsafeBufferPointer { buffer throws(TidemarkError) in
         try opener.open(
-          object.unlocked, frame: index, stored: UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(buffer)[range]),
+          object.unlocked, frame: index,
+          stored: UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(buffer)[range]),
           into: output)
       }
     }

@@ -171,7 +171,8 @@ package struct SealedHeader: Sendable {
     let wrapped = try reader.take(fixed.wrappedByteCount)
     var fields = ByteReader(signed, what: "the header")
     let nameBytes = try fields.take(Int(try fields.integer(UInt16.self)))
-    guard (1...nameByteCountMax).contains(nameBytes.count), let name = String(validating: nameBytes, as: UTF8.self) else {
+    guard (1...nameByteCountMax).contains(nameBytes.count), let name = String(validating: nameBytes, as: UTF8.self)
+    else {
       throw TidemarkError(.objectDamaged, "the header has no valid name")
     }
     let created = try fields.integer(Int64.self)
@@ -181,7 +182,8 @@ package struct SealedHeader: Sendable {
     for index in 16..<20 { signedBytes[index] = 0 }
     return SealedHeader(
       kind: fixed.kind, name: name, created: created, writer: writer, attributes: attributes,
-      wrappedKeys: try parseKeys(wrapped, headerDigest: SHA256Digest.of(signedBytes)), signedBytes: signedBytes, byteCount: reader.position)
+      wrappedKeys: try parseKeys(wrapped, headerDigest: SHA256Digest.of(signedBytes)), signedBytes: signedBytes,
+      byteCount: reader.position)
   }
 
   private static func parseKeys(
@@ -200,7 +202,8 @@ package struct SealedHeader: Sendable {
           ciphertext: Array(try reader.take(48))))
     }
     let list = bytes.dropLast(WrappedKey.listDigestByteCount)
-    guard SHA256Digest.of(headerDigest.bytes + list).bytes == Array(try reader.take(WrappedKey.listDigestByteCount)) else {
+    guard SHA256Digest.of(headerDigest.bytes + list).bytes == Array(try reader.take(WrappedKey.listDigestByteCount))
+    else {
       throw TidemarkError(.objectDamaged, "the list of wrapped keys is damaged", cause: "its digest is wrong")
     }
     return keys
@@ -228,7 +231,8 @@ package struct SealedHeader: Sendable {
       self.kind = kind
       signedByteCount = Int(try reader.integer(UInt32.self))
       wrappedByteCount = Int(try reader.integer(UInt32.self))
-      guard signedByteCount <= signedByteCountMax, wrappedByteCount <= WrappedKey.listByteCount(recipientCountMax) else {
+      guard signedByteCount <= signedByteCountMax, wrappedByteCount <= WrappedKey.listByteCount(recipientCountMax)
+      else {
         throw TidemarkError(.objectDamaged, "the header's lengths are impossible")
       }
     }

@@ -1,0 +1,82 @@
+// Keys and objects that the tests share, and random numbers that are the same in every run.
+import Diagnostics
+
+@testable import Envelope
+
+/// A writer, an identity and what they seal.
+struct SealedFixture {
+  static let name = "crm/7301/wal/00000001/0000000100000000000000A3"
+  let writer: WriterKey
+  let identity = Identity()
+
+  init() throws { writer = try WriterKey() }
+
+  /// Sealed with the chosen frames' own contents, so that a test decides where frames end.
+  func seal(
+    _ frames: [[UInt8]], kind: ObjectKind = .walSegment, name: String = Self.name,
+    attributes: SealedAttributes = SealedAttributes(), recipients: [RecipientPublicKey]? = nil
+  ) throws -> [UInt8] {
+    var object = try SealedObjectWriter(
+      kind: kind, name: name, created: 1_700_000_000_000_000, recipients: recipients ?? [identity.recipient],
+      writer: writer, attributes: attributes, reservedByteCount: 4096)
+    var compressor = try FrameCompressor()
+    for frame in frames {
+      var output = [UInt8](repeating: 0, count: FrameCompressor.outputByteCountMax(frame.count))
+      let (codec, count) = try frame.withUnsafeBytes { input in
+        try output.withUnsafeMutableBytes { try compressor.compress(input, into: $0, level: 1) }
+      }
+      let content = codec == .stored ? frame : Array(output.prefix(count))
+      _ = try content.withUnsafeBytes {
+        try object.appendFrame(codec: codec, $0, plaintextByteCount: frame.count)
+      }
+    }
+    return try object.finish()
+  }
+
+  func open(_ bytes: [UInt8], name: String = Self.name, kind: ObjectKind = .walSegment) throws -> [UInt8] {
+    try SealedObject.open(
+      bytes, expectedName: name, expectedKind: kind, trustedWriters: [writer.publicKey], identities: [identity]
+    ).readAll(limit: 1 << 30)
+  }
+
+  @discardableResult
+  func verify(_ bytes: [UInt8], name: String = Self.name) throws -> VerifiedObject {
+    try SealedObject.verify(bytes, expectedName: name, trustedWriters: [writer.publicKey])
+  }
+}
+
+/// SplitMix64, https://prng.di.unimi.it/splitmix64.c: the same numbers in every run.
+struct SeededNumbers: RandomNumberGenerator {
+  private var state: UInt64
+  init(_ seed: UInt64) { state = seed }
+
+  mutating func next() -> UInt64 {
+    state &+= 0x9E37_79B9_7F4A_7C15
+    var mixed = state
+    mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
+    mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
+    return mixed ^ (mixed >> 31)
+  }
+
+  /// Bytes that don't compress.
+  mutating func bytes(_ count: Int) -> [UInt8] {
+    var bytes: [UInt8] = []
+    bytes.reserveCapacity(count + 8)
+    while bytes.count < count { bytes.append(bigEndian: next()) }
+    return Array(bytes.prefix(count))
+  }
+}
+
+/// The bytes of hexadecimal digits; spaces don't count.
+func bytes(hexadecimal text: String) -> [UInt8] {
+  let digits = text.compactMap(\.hexDigitValue)
+  return stride(from: 0, to: digits.count - 1, by: 2).map { UInt8(digits[$0] << 4 | digits[$0 + 1]) }
+}
+
+/// The code of the error that `body` throws, `nil` when it throws none.
+func code(of body: () throws -> Void) -> ErrorCode? {
+  do {
+    try body()
+    return nil
+  } catch { return TidemarkError.wrapping(error).code }
+}
