@@ -68,7 +68,7 @@ import Testing
   ])
   func killed(_ step: String, _ count: Int) async throws {
     let path = directory.path
-    await #expect(processExitsWith: .signal(SIGKILL)) { [path, step] in
+    await #expect(processExitsWith: .signal(SIGKILL)) { [path = path as String, step = step as String] in
       setenv("TIDEMARK_CRASH_AT", step, 1)
       let journal = DebtJournal(stateDirectory: path)
       try journal.record(Debt(region: "west", object: try ObjectName("crm/1/a")))
