@@ -41,9 +41,12 @@ extension RegionSet {
     // Set when the caller has its answer: what is still running then stops trying.
     let settled = Cancellation()
 
+    // Looked at before anybody answers. Without a healthy region each is tried, whatever is known of it.
+    let hasHealthy = regions.contains { $0.health.failingFor == nil }
     let threads = regions.map { region in
       WorkerThread<Void>("put-\(region.name)") { [self] in
-        let outcome = createInRegion(region, name, bytes, settled: settled, isSame: isSame)
+        let outcome = createInRegion(
+          region, name, bytes, skipsDown: hasHealthy, settled: settled, isSame: isSame)
         outcomes.withLock { $0[region.name] = outcome }
         changed.signal()
       }
@@ -117,14 +120,12 @@ extension RegionSet {
 
   /// Creates the object in one region, trying until the region has been failing for `degrade-after`.
   private func createInRegion(
-    _ region: Region, _ name: ObjectName, _ bytes: [UInt8], settled: Cancellation,
+    _ region: Region, _ name: ObjectName, _ bytes: [UInt8], skipsDown: Bool, settled: Cancellation,
     isSame: @Sendable (Region) throws -> Bool
   ) -> Attempt {
     let failingFor = region.health.failingFor
     let wasDown = failingFor.map { $0 >= policy.degradeAfter } ?? false
-    // Without a healthy region there is nobody else to ask: then each is tried, whatever is known of it.
-    let hasHealthyOther = regions.contains { $0 !== region && $0.health.failingFor == nil }
-    if wasDown, hasHealthyOther, !region.health.claimProbe() {
+    if wasDown, skipsDown, !region.health.claimProbe() {
       let seconds = failingFor?.components.seconds ?? 0
       return .failed(
         TidemarkError(
