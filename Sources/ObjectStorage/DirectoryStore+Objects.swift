@@ -77,7 +77,9 @@ extension DirectoryStore {
         for key in group where unlinkat(directory.descriptor, key.components.name, 0) != 0 && errno != ENOENT {
           failures.append(DeletionFailure(key: key, reason: String(cString: strerror(errno))))
         }
-        guard fsync(directory.descriptor) == 0 else { throw fileError("cannot flush the directory", describe(group[0])) }
+        guard fsync(directory.descriptor) == 0 else {
+          throw fileError("cannot flush the directory", describe(group[0]))
+        }
       }
       return (failures, 0)
     }
@@ -86,7 +88,8 @@ extension DirectoryStore {
   // MARK: Paths
 
   /// The directory of `key`; `nil` when it or one above it doesn't exist.
-  private func descend(from root: borrowing DirectoryHandle, _ key: ObjectKey) throws(TidemarkError) -> DirectoryHandle? {
+  private func descend(from root: borrowing DirectoryHandle, _ key: ObjectKey) throws(TidemarkError) -> DirectoryHandle?
+  {
     var handle = try duplicate(root)
     for component in key.components.directories {
       let next = clinux_openat(handle.descriptor, String(component), O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0)
@@ -200,7 +203,9 @@ extension DirectoryStore {
 
   /// Opens the key's directory, making what is missing. Each directory that this process sees for the first time is
   /// made durable in its parent, also when another process made it.
-  private func makeDirectories(from root: borrowing DirectoryHandle, _ key: ObjectKey) throws(TidemarkError) -> DirectoryHandle {
+  private func makeDirectories(from root: borrowing DirectoryHandle, _ key: ObjectKey) throws(TidemarkError)
+    -> DirectoryHandle
+  {
     var handle = try duplicate(root)
     var path = ""
     for component in key.components.directories {

@@ -66,7 +66,9 @@ package final class DirectoryStore: ObjectStore {
     let descriptor = clinux_open(root, O_RDONLY | O_DIRECTORY, 0)
     guard descriptor >= 0 else {
       let number = errno
-      guard number == ENOENT || number == ENOTDIR else { throw fileError("cannot open the directory store", root, number) }
+      guard number == ENOENT || number == ENOTDIR else {
+        throw fileError("cannot open the directory store", root, number)
+      }
       throw TidemarkError(
         .regionUnreachable, "the directory store isn't there", object: root, cause: String(cString: strerror(number)),
         next: "mount its file system, or run 'tidemark init' to make it")

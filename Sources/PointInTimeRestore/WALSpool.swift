@@ -41,7 +41,13 @@ package final class WALSpool: Sendable {
         }
       }
     }
-    threads.withLock { $0 = started }
+    let again = WorkerThread<Void>("wal-again") { [self] in
+      do { try fetchAgain() } catch {
+        failure.withLock { if $0 == nil { $0 = TidemarkError.wrapping(error) } }
+        throw error
+      }
+    }
+    threads.withLock { $0 = started + [again] }
   }
 
   /// The first error, for the restore's own output: the server's log would bury it.
@@ -61,11 +67,27 @@ package final class WALSpool: Sendable {
     }
   }
 
+  /// PostgreSQL asks for the last segment once more when it ends the recovery: `wal-fetch` then leaves a wish.
+  private func fetchAgain() throws(TidemarkError) {
+    while !stopped.isCancelled {
+      for name in try directoryEntries(directory) where name.hasSuffix(PlannedWALFetch.wanted) {
+        try fetch(WALFileName(text: name.dropLast(PlannedWALFetch.wanted.count)), .walSegment)
+        try DurableFile.remove("\(directory)/\(name)")
+      }
+      usleep(20_000)
+    }
+  }
+
+  /// Segments that lie ready, without the marks that `wal-fetch` leaves.
+  private func readyCount() throws(TidemarkError) -> Int {
+    try directoryEntries(directory).count { WALSegmentName($0) != nil }
+  }
+
   private func fetchSegments() throws(TidemarkError) {
     while !stopped.isCancelled {
       let index = next.add(1) - 1
       guard index < plan.segments.count else { return }
-      while try directoryEntries(directory).count >= Self.segmentCountMax + plan.histories.count {
+      while try readyCount() >= Self.segmentCountMax {
         if stopped.isCancelled { return }
         try Termination.check()
         usleep(20_000)
@@ -98,6 +120,9 @@ package struct PlannedWALFetch {
     case notSpooled
   }
   package let plan: RecoveryPlanFile
+  /// Marks of segments that were taken, and of those that are asked for once more.
+  static let taken = ".taken"
+  static let wanted = ".wanted"
 
   package init(_ plan: RecoveryPlanFile) { self.plan = plan }
 
@@ -105,17 +130,28 @@ package struct PlannedWALFetch {
   package func fetch(_ file: WALFileName, to destination: String) throws(TidemarkError) -> Outcome {
     guard plan.has(file) else { return .absent }
     let path = "\(plan.spool)/\(file)"
+    var hasAsked = false
     while true {
       if case .history = file, fileExists(path) {
         // Asked for more than once, so it stays.
         try DurableFile.write(try readFile(path), to: destination)
         return .fetched
       }
+      // The mark comes first: a segment that is gone without one is still on its way.
+      if fileExists(path) { try mark(path + Self.taken) }
       if rename(path, destination) == 0 { return .fetched }
       guard errno == ENOENT else { throw systemError("cannot move the segment", path) }
+      if fileExists(path + Self.taken), !hasAsked {
+        try mark(path + Self.wanted)
+        hasAsked = true
+      }
       guard fileExists(plan.lock), isLocked(plan.lock), !fileExists("\(plan.spool)/.failed") else { return .notSpooled }
       usleep(5_000)
     }
+  }
+
+  private func mark(_ path: String) throws(TidemarkError) {
+    try OpenFile(path, O_WRONLY | O_CREAT, mode: 0o600).close()
   }
 
   private func isLocked(_ path: String) -> Bool {

@@ -36,7 +36,9 @@ final class HTTPTransfer {
   /// The next bytes to send.
   func supply(_ buffer: UnsafeMutableRawBufferPointer) -> Int {
     let count = min(buffer.count, outgoing.count - outgoingOffset)
-    if count > 0 { buffer.copyMemory(from: UnsafeRawBufferPointer(rebasing: outgoing[outgoingOffset...].prefix(count))) }
+    if count > 0 {
+      buffer.copyMemory(from: UnsafeRawBufferPointer(rebasing: outgoing[outgoingOffset...].prefix(count)))
+    }
     outgoingOffset += count
     return count
   }
@@ -136,7 +138,9 @@ final class HTTPTransfer {
     }
     if let announced {
       let expected = min(takeCount, max(0, announced - skipCount))
-      if expected > Int64(request.bodyByteCountMax) { _ = refuseLength() } else {
+      if expected > Int64(request.bodyByteCountMax) {
+        _ = refuseLength()
+      } else {
         exchange.body.reserveCapacity(Int(expected))
       }
     }

@@ -28,7 +28,8 @@ extension S3Store {
     for repetition in 0... {
       // Keys have no character that XML would need escaped.
       let objects = rest.map { "<Object><Key>\($0)</Key></Object>" }.joined()
-      let text = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
+      let text =
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
         + "<Delete xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\(objects)</Delete>"
       var operation = S3Operation("delete objects", "POST")
       operation.query = [("delete", "")]

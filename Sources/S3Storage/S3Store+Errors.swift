@@ -42,9 +42,12 @@ extension S3Store {
     let doing = "cannot \(operation.doing)"
     let object = describe(operation)
     let region = refusal.headers["x-amz-bucket-region"] ?? refusal.document?.value("Region")
-    if refusal.code == "RequestTimeTooSkewed" || (refusal.status == 403 && (clockOffset ?? .zero).isBeyond(Self.clockSkewMax)) {
+    if refusal.code == "RequestTimeTooSkewed"
+      || (refusal.status == 403 && (clockOffset ?? .zero).isBeyond(Self.clockSkewMax))
+    {
       let ours = Int64(Timestamp.now())
-      let theirs = refusal.document?.value("ServerTime")
+      let theirs =
+        refusal.document?.value("ServerTime")
         ?? clockOffset.map { Timestamp.extended(ours + Int64($0.seconds)) } ?? "unknown"
       return TidemarkError(
         .clockSkewed, doing, object: object,
@@ -77,7 +80,8 @@ extension S3Store {
         .accessDenied, doing, object: object, cause: "\(refusal.text); credentials from \(credentials.origin)",
         next: isAboutKeys
           ? "check the access key and its secret in \(credentials.origin)"
-          : "check what the credentials from \(credentials.origin) are allowed; absence can be told only with s3:ListBucket")
+          : "check what the credentials from \(credentials.origin) are allowed; absence can be told only with s3:ListBucket"
+      )
     }
     return nil
   }

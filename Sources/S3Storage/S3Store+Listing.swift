@@ -14,8 +14,11 @@ extension S3Store {
     while true {
       var operation = S3Operation("list the objects", "GET")
       operation.query = [("list-type", "2"), ("max-keys", "\(configuration.listPageSize)"), ("prefix", prefix)]
-      if let token { operation.query.append(("continuation-token", token)) }
-      else if let startingAfter { operation.query.append(("start-after", startingAfter)) }
+      if let token {
+        operation.query.append(("continuation-token", token))
+      } else if let startingAfter {
+        operation.query.append(("start-after", startingAfter))
+      }
       let page = try self.page(operation, deadline: deadline)
       for entry in page.entries {
         guard entry.key.hasPrefix(prefix) else {

@@ -71,7 +71,8 @@ final class Installation: Sendable {
 
   /// Runs the program as PostgreSQL's user.
   func run(_ arguments: [String]) throws -> ProgramOutcome {
-    let command = PostgresServer.unprivileged(program, ["--config", configuration, "--log-level", "warning"] + arguments)
+    let command = PostgresServer.unprivileged(
+      program, ["--config", configuration, "--log-level", "warning"] + arguments)
     return try ChildProcess.run(
       command[0], Array(command.dropFirst()), workingDirectory: "/", deadline: .after(.seconds(240)))
   }
@@ -87,9 +88,10 @@ final class Installation: Sendable {
   /// Finishes the current segment and waits until it is archived.
   func archiveWAL() throws {
     let name = try server.psql("SELECT pg_walfile_name(pg_switch_wal())")
-    try #require(try eventually(.seconds(60)) {
-      try server.psql("SELECT coalesce(last_archived_wal, '') >= '\(name)' FROM pg_stat_archiver") == "t"
-    })
+    try #require(
+      try eventually(.seconds(60)) {
+        try server.psql("SELECT coalesce(last_archived_wal, '') >= '\(name)' FROM pg_stat_archiver") == "t"
+      })
   }
 
   /// Restores into a new directory, runs `body` on the started server, and stops it.
@@ -108,7 +110,10 @@ final class Installation: Sendable {
     try body { sql in
       let psql = PostgresServer.unprivileged(
         "\(binaries)/psql",
-        ["-XAtq", "-v", "ON_ERROR_STOP=1", "-h", "\(target).tidemark/socket", "-p", "\(port)", "-U", "postgres", "-c", sql])
+        [
+          "-XAtq", "-v", "ON_ERROR_STOP=1", "-h", "\(target).tidemark/socket", "-p", "\(port)", "-U", "postgres", "-c",
+          sql,
+        ])
       let outcome = try ChildProcess.run(psql[0], Array(psql.dropFirst()), workingDirectory: "/")
       try #require(outcome.succeeded, "\(outcome.errorText)")
       return outcome.outputText.trimmingCharacters(in: .whitespacesAndNewlines)

@@ -26,7 +26,7 @@ package final class RcloneServer: Sendable {
       environment: ["HOME": temporary.path, "PATH": "/usr/bin:/bin", "RCLONE_CONFIG": "/dev/null"]
     ) {
       ["serve", "s3", "--addr", "127.0.0.1:\($0)", "--auth-key", "\(Self.accessKey),\(Self.secretKey)"] + tls
-        + ["--vfs-cache-mode", "off", "--dir-cache-time", "0s", "--no-checksum", directory]
+        + [directory]
     }
     endpoint = "\(certificate == nil ? "http" : "https")://127.0.0.1:\(process.port)"
     self.temporary = temporary
