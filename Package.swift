@@ -80,7 +80,7 @@ let package = Package(
     tests("ObjectStorageTests", ["ObjectStorage", "S3Storage", "Diagnostics", "SystemSupport"]),
     tests("EnvelopeTests", ["Envelope", "Diagnostics", "SystemSupport"]),
     tests("PostgresReplicationTests", ["PostgresReplication"]),
-    tests("BackupRepositoryTests", ["BackupRepository"]),
+    tests("BackupRepositoryTests", engineLayers + [logging]),
     tests("ConfigurationTests", ["Configuration", "Diagnostics"]),
     tests("EndToEndTests", ["tidemark", "Diagnostics", "SystemSupport"]),
   ],

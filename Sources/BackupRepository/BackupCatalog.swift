@@ -43,11 +43,7 @@ extension Repository {
     for region in regions.regions {
       do throws(TidemarkError) {
         let limit = Deadline.after(regions.regions.count > 1 ? regions.readLimits.perRegion : regions.readLimits.total)
-        guard try isMarked(region, deadline: limit) else {
-          throw TidemarkError(
-            .repositoryMissing, "the region lacks the repository's marker", object: region.name,
-            next: "'tidemark init' marks a new region; check its bucket and prefix")
-        }
+        guard try isMarked(region, deadline: limit) else { throw regions.unmarked(region) }
         var after: String? = nil
         while let identifier = try firstLineage(in: region, after: after, deadline: limit) {
           if let valid = identifier.identifier { found.insert(valid) }

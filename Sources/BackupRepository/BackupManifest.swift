@@ -31,7 +31,10 @@ package struct BackupManifest: Sendable, Codable, Equatable {
     package var label: String
     package var ranges: [[Int]]
 
-    package var numbers: [Int] { ranges.flatMap { $0.count == 2 && $0[0] <= $0[1] ? Array($0[0]...$0[1]) : [] } }
+    package var numbers: [Int] {
+      // What was decoded was checked; this holds for what is being built too.
+      ranges.flatMap { $0.count == 2 && $0[0] <= $0[1] ? Array($0[0]...$0[1]) : [] }
+    }
 
     package init(label: String, ranges: [[Int]]) {
       self.label = label
@@ -160,10 +163,35 @@ package struct BackupManifest: Sendable, Codable, Equatable {
     } catch let error as TidemarkError { throw error } catch {
       throw TidemarkError(.objectDamaged, "the manifest can't be read", cause: "\(error)")
     }
-    _ = try start
-    _ = try stop
-    guard fileTableParts >= 1, blockSize >= 512, blockSize & (blockSize - 1) == 0,
+    if let fault { throw TidemarkError(.objectDamaged, "the manifest contradicts itself", object: label, cause: fault) }
+  }
+
+  /// Packs that a reader accepts in one manifest: 256 TiB in packs of 16 MiB.
+  private static let packCountMax = 1 << 24
+
+  /// What no backup's manifest says; `nil` when there is nothing of the kind.
+  private var fault: String? {
+    if (try? BackupLabelName(label)) == nil { return "its label is none" }
+    if SystemIdentifier(text: systemIdentifier) == nil { return "system identifier \(systemIdentifier)" }
+    guard timeline > 0, let start = try? start, let stop = try? stop, start <= stop else {
+      return "timeline \(timeline), WAL from \(startLSN) to \(stopLSN)"
+    }
+    guard fileTableParts >= 1, fileCount >= 0, blockSize >= 512, blockSize <= 1 << 20, blockSize & (blockSize - 1) == 0,
       WALSegmentSize(byteCount: walSegmentSize) != nil
-    else { throw TidemarkError(.objectDamaged, "the manifest contradicts itself", object: label) }
+    else { return "a size or count is impossible" }
+    var packCount = 0
+    for reference in packs {
+      guard labels.contains(reference.label), (try? BackupLabelName(reference.label)) != nil else {
+        return "packs of \(reference.label), which isn't among its labels"
+      }
+      for range in reference.ranges {
+        guard range.count == 2, 1 <= range[0], range[0] <= range[1], range[1] <= Self.packCountMax else {
+          return "an impossible range of packs"
+        }
+        packCount += range[1] - range[0] + 1
+        if packCount > Self.packCountMax { return "more packs than any backup has" }
+      }
+    }
+    return nil
   }
 }

@@ -60,12 +60,15 @@ package enum FileTable {
   }
 }
 
-/// Builds the plaintext of one part.
+/// Builds the plaintext of one part. What the decoder would refuse is refused here: a table that can't be read would be
+/// found out by a restore.
 package struct FileTablePartEncoder {
   package private(set) var bytes: [UInt8]
   package private(set) var entryCount = 0
+  private let blockSize: Int
 
   package init(blockSize: Int) {
+    self.blockSize = blockSize
     bytes = [FileTable.formatVersion]
     bytes.reserveCapacity(FileTable.partByteCount + (64 << 10))
     append(UInt64(blockSize))
@@ -73,7 +76,10 @@ package struct FileTablePartEncoder {
 
   package var isFull: Bool { bytes.count >= FileTable.partByteCount }
 
-  package mutating func append(_ entry: FileTableEntry) {
+  /// - Throws: `path-unsafe` for a path that a restore would refuse, `server-unsuitable` for a file with more blocks than
+  ///   a part can hold (above 100 GiB in blocks of 64 KiB).
+  package mutating func append(_ entry: FileTableEntry) throws(TidemarkError) {
+    try check(entry)
     entryCount += 1
     switch entry.content {
     case .file: bytes.append(1)
@@ -95,6 +101,31 @@ package struct FileTablePartEncoder {
         append(UInt64(run.pack))
         append(UInt64(run.frame))
         append(UInt64(run.offset))
+      }
+    }
+  }
+
+  private func check(_ entry: FileTableEntry) throws(TidemarkError) {
+    guard isSafeRelativePath(entry.path), entry.path.utf8.count <= FileTable.pathByteCountMax else {
+      throw TidemarkError(.pathUnsafe, "a path can't stand in the file table", object: entry.path)
+    }
+    precondition(entry.mode <= 0o7777, "a mode without the file's type")
+    switch entry.content {
+    case .directory: break
+    case .symbolicLink(let target):
+      guard isPossibleTarget(target), target.utf8.count <= FileTable.pathByteCountMax else {
+        throw TidemarkError(.pathUnsafe, "a link's target can't stand in the file table", object: entry.path)
+      }
+    case .file(let byteCount, _, let digests, let runs):
+      let blockCount = FileTable.blockCount(byteCount, blockSize: blockSize)
+      precondition(digests.count == blockCount * FileTable.digestByteCount, "one digest for each block")
+      precondition(runs.reduce(0) { $0 + $1.count } == blockCount, "runs cover the blocks")
+      // At most 23 bytes for a run's five numbers, within the decoder's limits.
+      guard digests.count + runs.count * 23 <= FileTable.partByteCountMax - FileTable.partByteCount - (8 << 10) else {
+        throw TidemarkError(
+          .serverUnsuitable, "a file is larger than the file table can describe", object: entry.path,
+          cause: "\(byteCount) bytes", kept: "the earlier backups",
+          next: "move the file out of the data directory: no file of PostgreSQL's own is that large")
       }
     }
   }
@@ -152,7 +183,12 @@ package struct FileTablePartDecoder {
     let content: FileTableEntry.Content
     switch kind {
     case 2: content = .directory
-    case 3: content = .symbolicLink(target: try reader.text(limit: FileTable.pathByteCountMax))
+    case 3:
+      let target = try reader.text(limit: FileTable.pathByteCountMax)
+      guard isPossibleTarget(target) else {
+        throw TidemarkError(.pathUnsafe, "the file table has a link without a possible target", object: path)
+      }
+      content = .symbolicLink(target: target)
     case 1: content = try file(&reader)
     default: throw Self.damaged("entry kind \(kind)")
     }
@@ -230,3 +266,6 @@ package func isSafeRelativePath(_ path: String) -> Bool {
       !$0.isEmpty && $0 != "." && $0 != ".."
     }
 }
+
+/// Whether a symbolic link can have this target. Where it leads is for the restore to judge.
+private func isPossibleTarget(_ target: String) -> Bool { !target.isEmpty && !target.utf8.contains(0) }

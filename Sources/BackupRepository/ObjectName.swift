@@ -24,10 +24,11 @@ package struct ClusterLayout: Sendable, Hashable {
 
   /// - Throws: `configuration-invalid` when `cluster` can't be part of a key.
   package init(cluster: String) throws(TidemarkError) {
-    guard ObjectKey.isValid(cluster), !cluster.contains("/") else {
+    // A debt's file is named after its object: a dot at the beginning would hide it, a long name would not fit.
+    guard ObjectKey.isValid(cluster), !cluster.contains("/"), !cluster.hasPrefix("."), cluster.utf8.count <= 64 else {
       throw TidemarkError(
         .configurationInvalid, "the cluster's name can't be part of an object key", object: cluster,
-        next: "use letters, digits, '.', '_' and '-'")
+        next: "use at most 64 letters, digits, '.', '_' and '-', with no '.' at the beginning")
     }
     self.cluster = cluster
   }

@@ -42,9 +42,9 @@ package final class Region: Sendable {
   }
 
   /// Times `body` as one request and notes how it ended in the region's health: any answer of the store is health,
-  /// "there is no such object" too.
+  /// "there is no such object" too. A request that `cancellation` called off says nothing about the region.
   package func request<Result>(
-    _ body: (any ObjectStore) throws(TidemarkError) -> Result
+    cancelledBy cancellation: Cancellation? = nil, _ body: (any ObjectStore) throws(TidemarkError) -> Result
   ) throws(TidemarkError) -> Result {
     let start = ContinuousClock.now
     do throws(TidemarkError) {
@@ -55,6 +55,7 @@ package final class Region: Sendable {
       switch error.code {
       case .regionUnreachable, .regionThrottled, .accessDenied, .credentialsMissing, .bucketMissing, .clockSkewed,
         .storeAnswerInvalid, .storeRefused, .localIO, .localPermission:
+        if cancellation?.isCancelled == true { break }
         try health.noteFailure(error, elapsed: ContinuousClock.now - start)
       case .objectNotFound: noteAnswer(since: start)
       default: break

@@ -35,17 +35,18 @@ extension RegionSet {
   package func create(
     _ name: ObjectName, _ bytes: [UInt8], isSame: @escaping @Sendable (Region) throws -> Bool
   ) throws(TidemarkError) -> CreationReport {
-    let outcomes = Mutex<[String: Result<CreationOutcome, TidemarkError>]>([:])
+    let outcomes = Mutex<[String: Attempt]>([:])
     let changed = Condition()
     let enough = min(policy.required, regions.count)
     // Set when the caller has its answer: what is still running then stops trying.
     let settled = Cancellation()
 
+    // Looked at before anybody answers. Without a healthy region each is tried, whatever is known of it.
+    let hasHealthy = regions.contains { $0.health.failingFor == nil }
     let threads = regions.map { region in
       WorkerThread<Void>("put-\(region.name)") { [self] in
-        let outcome = Result { () throws(TidemarkError) in
-          try createInRegion(region, name, bytes, settled: settled, isSame: isSame)
-        }
+        let outcome = createInRegion(
+          region, name, bytes, skipsDown: hasHealthy, settled: settled, isSame: isSame)
         outcomes.withLock { $0[region.name] = outcome }
         changed.signal()
       }
@@ -55,7 +56,7 @@ extension RegionSet {
     while true {
       let ticket = changed.ticket()
       let (finished, holding) = outcomes.withLock { outcomes in
-        (outcomes.count, outcomes.values.count { if case .success = $0 { true } else { false } })
+        (outcomes.count, outcomes.values.count { if case .held = $0 { true } else { false } })
       }
       if finished == regions.count { break }
       if holding >= enough, graceEnds.remaining == nil { graceEnds = .after(Self.stragglerGrace) }
@@ -68,25 +69,31 @@ extension RegionSet {
     return try settle(name, outcomes.withLock { $0 })
   }
 
+  /// How the attempts in one region ended.
+  private enum Attempt: Sendable {
+    case held(CreationOutcome)
+    /// `isDown`: the region has been failing for `degrade-after`, or failed for all of that time here.
+    case failed(TidemarkError, isDown: Bool)
+  }
+
   /// Counts the outcomes, records debts, and decides.
-  private func settle(
-    _ name: ObjectName, _ outcomes: [String: Result<CreationOutcome, TidemarkError>]
-  ) throws(TidemarkError) -> CreationReport {
+  private func settle(_ name: ObjectName, _ outcomes: [String: Attempt]) throws(TidemarkError) -> CreationReport {
     var report = CreationReport()
     var failures: [(region: Region, error: TidemarkError)] = []
+    var isDegraded = true
     for region in regions {
       switch outcomes[region.name] {
-      case .success(let outcome):
+      case .held(let outcome):
         report.holders.append(region.name)
         if outcome == .exists { report.existed.append(region.name) }
-      case .failure(let error):
+      case .failed(let error, let isDown):
         if Self.isRefusal(error) { throw error }
         failures.append((region, error))
-      case nil: failures.append((region, TidemarkError(.regionUnreachable, "the region has not answered yet")))
+        isDegraded = isDegraded && isDown
+      case nil: preconditionFailure("every thread was joined")
       }
     }
     let enough = min(policy.required, regions.count)
-    let isDegraded = failures.allSatisfy { ($0.region.health.failingFor ?? .zero) >= policy.degradeAfter }
     guard !report.holders.isEmpty, report.holders.count >= enough || isDegraded else {
       throw TidemarkError(
         .durabilityNotReached, "\(report.holders.count) of \(enough) required regions hold the object",
@@ -113,38 +120,50 @@ extension RegionSet {
 
   /// Creates the object in one region, trying until the region has been failing for `degrade-after`.
   private func createInRegion(
-    _ region: Region, _ name: ObjectName, _ bytes: [UInt8], settled: Cancellation,
+    _ region: Region, _ name: ObjectName, _ bytes: [UInt8], skipsDown: Bool, settled: Cancellation,
     isSame: @Sendable (Region) throws -> Bool
-  ) throws(TidemarkError) -> CreationOutcome {
+  ) -> Attempt {
     let failingFor = region.health.failingFor
-    if let failingFor, failingFor >= policy.degradeAfter, !region.health.claimProbe() {
-      throw TidemarkError(
-        .regionUnreachable, "the region has been failing for \(failingFor.components.seconds) s and is not asked now",
-        object: region.name)
+    let wasDown = failingFor.map { $0 >= policy.degradeAfter } ?? false
+    if wasDown, skipsDown, !region.health.claimProbe() {
+      let seconds = failingFor?.components.seconds ?? 0
+      return .failed(
+        TidemarkError(
+          .regionUnreachable, "the region has been failing for \(seconds) s and is not asked now", object: region.name),
+        isDown: true)
     }
-    let patience =
-      failingFor.map { max(Self.probeLimit, policy.degradeAfter - $0) } ?? max(Self.probeLimit, policy.degradeAfter)
-    let deadline = Deadline.after(patience).cancelled(by: settled)
+    let deadline = Deadline.after(max(Self.probeLimit, policy.degradeAfter - (failingFor ?? .zero)))
+      .cancelled(by: settled)
     while true {
-      try Termination.check()
       do throws(TidemarkError) {
-        return try createOnce(region, name, bytes, deadline: deadline, isSame: isSame)
+        try Termination.check()
+        return .held(try createOnce(region, name, bytes, settled: settled, deadline: deadline, isSame: isSame))
       } catch {
-        if Self.isRefusal(error) || settled.isCancelled { throw error }
-        if (deadline.remaining ?? .zero) <= Self.refusalRetryInterval { throw error }
-        log.record(.failed, region: region.name, object: name, detail: error.description)
+        if !Self.isRefusal(error) {
+          log.record(.failed, region: region.name, object: name, detail: error.description)
+          Self.pause(until: deadline)
+        }
+        // Patience is counted here and not by the health's clock of whole seconds, which may fall short by one.
+        if Self.isRefusal(error) || deadline.hasPassed {
+          return .failed(error, isDown: wasDown || !settled.isCancelled)
+        }
       }
-      usleep(UInt32(Self.refusalRetryInterval.milliseconds * 1000))
     }
   }
 
+  /// Waits for ``refusalRetryInterval``, or less when the deadline passes or is called off.
+  private static func pause(until deadline: Deadline) {
+    let end = Deadline.after(refusalRetryInterval)
+    while !end.hasPassed, !deadline.hasPassed { usleep(20_000) }
+  }
+
   private func createOnce(
-    _ region: Region, _ name: ObjectName, _ bytes: [UInt8], deadline: Deadline,
+    _ region: Region, _ name: ObjectName, _ bytes: [UInt8], settled: Cancellation, deadline: Deadline,
     isSame: @Sendable (Region) throws -> Bool
   ) throws(TidemarkError) -> CreationOutcome {
     CrashPoint.reach("create.before-put")
     let wasFailing = region.health.failingFor != nil
-    let outcome = try region.request { store throws(TidemarkError) in
+    let outcome = try region.request(cancelledBy: settled) { store throws(TidemarkError) in
       try store.create(region.key(name), bytes, deadline: deadline)
     }
     CrashPoint.reach("create.after-put")

@@ -28,29 +28,33 @@ package struct RegionListing: Sendable {
 }
 
 extension RegionSet {
+  /// Objects that are listed under one deadline: two pages of S3's ListObjectsV2.
+  private static let stretchCount = 2000
+
   /// Lists the objects whose names begin with `prefix`, in all regions at once.
   ///
-  /// A region that can't be asked is named in the result's failures, and costs ``ReadLimits/perRegion`` at most.
+  /// A region that can't be asked is named in the result's failures, and costs ``ReadLimits/perRegion`` at most for the
+  /// marker and for each stretch of ``stretchCount`` objects: a region that dies meanwhile isn't waited for longer.
   /// - Throws: the first region's error when no region could be asked.
   package func list(prefix: String, startingAfter: ObjectName? = nil) throws(TidemarkError) -> RegionListing {
     let collected = Mutex<[Int: [ObjectInformation]]>([:])
     let threads = regions.enumerated().map { index, region in
       WorkerThread<Void>("list-\(region.name)") { [self] in
         let limit = regions.count > 1 ? readLimits.perRegion : readLimits.total
-        guard try hasMarker(region, deadline: .after(limit)) else {
-          throw TidemarkError(
-            .repositoryMissing, "the region lacks the repository's marker", object: region.name,
-            next: "'tidemark init' marks a new region; check its bucket and prefix")
-        }
+        guard try hasMarker(region, deadline: .after(limit)) else { throw unmarked(region) }
         var found: [ObjectInformation] = []
-        try region.request { store throws(TidemarkError) in
-          try store.list(
-            prefix: region.storePrefix(prefix), startingAfter: startingAfter.map { region.key($0).text },
-            deadline: .after(.seconds(600))
-          ) { information in
-            found.append(information)
-            return true
+        var after = startingAfter.map { region.key($0).text }
+        var count = Self.stretchCount
+        while count == Self.stretchCount {
+          count = 0
+          try region.request { store throws(TidemarkError) in
+            try store.list(prefix: region.storePrefix(prefix), startingAfter: after, deadline: .after(limit)) {
+              found.append($0)
+              count += 1
+              return count < Self.stretchCount
+            }
           }
+          after = found.last?.key.text
         }
         collected.withLock { $0[index] = found }
       }
@@ -61,11 +65,11 @@ extension RegionSet {
         try thread.join()
         listing.answered.insert(index)
       } catch {
-        if error.code == .interrupted { throw error }
         listing.failures[regions[index].name] = error
         log.record(.failed, region: regions[index].name, detail: error.description)
       }
     }
+    if let interrupted = listing.failures.values.first(where: { $0.code == .interrupted }) { throw interrupted }
     if listing.answered.isEmpty, let error = listing.failures.values.first { throw error }
     merge(collected.withLock { $0 }, into: &listing)
     return listing

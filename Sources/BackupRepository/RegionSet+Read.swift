@@ -12,7 +12,8 @@ extension RegionSet {
   /// line's. With `mends`, and a whole object read, a missing or damaged copy is restored from the good one.
   /// - Throws: `object-not-found` only when every region was asked and each said that it isn't there, and each holds
   ///   the repository's marker; `object-damaged` (or what `check` threw) when no good copy is left but damaged ones
-  ///   are; `region-unreachable` when the answer isn't known within the limits.
+  ///   are; `no-key-opens` when no copy that could be had is sealed to a key of this host; `region-unreachable` when the
+  ///   answer isn't known within the limits.
   package func read<Result>(
     _ name: ObjectName, range: ByteRange? = nil, mends: Bool = true, limits: ReadLimits? = nil,
     _ check: (_ bytes: [UInt8], _ region: Region) throws -> Result
@@ -21,21 +22,29 @@ extension RegionSet {
     let deadline = Deadline.after(limits.total)
     var absent: [Region] = []
     var damaged: [(region: Region, error: TidemarkError)] = []
+    // Copies sealed to other keys. The list of wrapped keys isn't signed, so one copy may be spoilt where another opens.
+    var closed: [(region: Region, error: TidemarkError)] = []
     var pause = Duration.milliseconds(100)
     while true {
       var lastFailure: TidemarkError?
-      for region in byPreference {
+      var asked: [Region] = []
+      func hasAnswered(_ region: Region) -> Bool {
+        absent.contains { $0 === region } || (damaged + closed).contains { $0.region === region }
+      }
+      for region in byPreference where !hasAnswered(region) {
         try Termination.check()
-        if absent.contains(where: { $0 === region }) || damaged.contains(where: { $0.region === region }) { continue }
-        // A region known to be down is asked only when nobody else is left to answer.
-        let isLastHope = absent.count + damaged.count == regions.count - 1
-        if region.health.failingFor != nil, regions.count > 1, !isLastHope, !region.health.claimProbe() {
-          lastFailure = lastFailure ?? TidemarkError(.regionUnreachable, "the region is failing", object: region.name)
-          continue
+        // A region that fails is asked only now and then while there is a healthy one to ask instead.
+        let hasHealthyOther = regions.contains { other in
+          other !== region && other.health.failingFor == nil && !hasAnswered(other) && !asked.contains { $0 === other }
         }
+        if hasHealthyOther, region.health.failingFor != nil, !region.health.claimProbe() { continue }
+        asked.append(region)
         let limit = Deadline.after(regions.count > 1 ? limits.perRegion : limits.total).earlier(deadline)
         do throws(TidemarkError) {
           let (result, bytes) = try readChecked(region, name, range, limit, check)
+          for other in closed {
+            log.record(.damaged, region: other.region.name, object: name, detail: other.error.description)
+          }
           if mends, range == nil, !(absent.isEmpty && damaged.isEmpty) {
             mend(name, bytes, absent: absent, damaged: damaged.map(\.region))
           }
@@ -43,16 +52,14 @@ extension RegionSet {
         } catch {
           switch error.code {
           case .objectNotFound:
-            guard try knowsRepository(region, limit) else {
-              lastFailure = TidemarkError(
-                .repositoryMissing, "the region lacks the repository's marker, so its 'not there' proves nothing",
-                object: region.name, next: "'tidemark init' marks a new region; check its bucket and prefix")
-              continue
-            }
-            absent.append(region)
+            // Without the marker this isn't the repository, or not any more: its "not there" proves nothing.
+            do throws(TidemarkError) {
+              if try hasMarker(region, deadline: limit) { absent.append(region) } else { lastFailure = unmarked(region) }
+            } catch { lastFailure = error }
           case .objectDamaged, .signatureInvalid, .writerNotTrusted, .formatVersionUnknown, .manifestMismatch:
             damaged.append((region, error))
             log.record(.damaged, region: region.name, object: name, detail: error.description)
+          case .noKeyOpens: closed.append((region, error))
           case .regionUnreachable, .regionThrottled, .accessDenied, .credentialsMissing, .bucketMissing,
             .clockSkewed, .storeAnswerInvalid, .storeRefused, .localIO, .localPermission:
             lastFailure = error
@@ -61,6 +68,8 @@ extension RegionSet {
           }
         }
       }
+      // That another region would have a copy that opens is too unlikely to wait for one that can't be reached.
+      if let first = closed.first { throw first.error.with(object: name.text) }
       if absent.count + damaged.count == regions.count {
         if let first = damaged.first { throw first.error.with(object: name.text) }
         throw TidemarkError(.objectNotFound, "no region holds the object", object: name.text)
@@ -70,14 +79,6 @@ extension RegionSet {
       }
       usleep(UInt32(pause.milliseconds * 1000))
       pause = min(pause * 2, .seconds(5))
-    }
-  }
-
-  /// Whether the region's "not there" counts. A failure to find out is no.
-  private func knowsRepository(_ region: Region, _ deadline: Deadline) throws(TidemarkError) -> Bool {
-    do throws(TidemarkError) { return try hasMarker(region, deadline: deadline) } catch {
-      log.record(.failed, region: region.name, object: marker, detail: error.description)
-      return false
     }
   }
 
@@ -94,40 +95,45 @@ extension RegionSet {
         return (try mapErrors { try check(bytes, region) }, bytes)
       } catch {
         attempt += 1
-        if attempt == 2 { throw error }
+        if attempt == 2 || error.code == .noKeyOpens { throw error }
       }
     }
   }
 
-  /// Restores the copies in `absent` and `damaged` from `bytes`, which passed their checks. A failure is reported and
-  /// owed; it never fails the read.
+  /// Restores the copies in `absent` and `damaged` from `bytes`, which passed their checks. A failure never fails the
+  /// read: it is reported, and owed where the region has no copy.
   package func mend(_ name: ObjectName, _ bytes: [UInt8], absent: [Region], damaged: [Region]) {
     for region in absent + damaged {
       let isDamaged = damaged.contains { $0 === region }
       if !isDamaged { log.record(.absent, region: region.name, object: name) }
+      let debt = Debt(region: region.name, object: name)
       do throws(TidemarkError) {
-        if isDamaged {
-          // The one deletion outside `expire`: of a copy that was read twice and failed its checks both times, while
-          // a copy that passed them is in hand. Where deletion isn't allowed, the damage stays and is reported.
-          let failures = try region.request { store throws(TidemarkError) in
-            try store.delete([region.key(name)], deadline: .after(readLimits.perRegion))
-          }
-          if let failure = failures.first {
-            throw TidemarkError(.storeRefused, "the damaged copy can't be replaced", cause: failure.reason)
-          }
-          CrashPoint.reach("mend.after-delete")
-        }
+        if isDamaged { try deleteDamaged(name, region) }
+        // Owed before it is repaid: a process that ends here must leave more than a missing copy.
+        try debts.record(debt)
+        CrashPoint.reach("mend.after-delete")
         let outcome = try region.request { store throws(TidemarkError) in
           try store.create(region.key(name), bytes, deadline: .after(readLimits.perRegion))
         }
+        try debts.settle(debt)
         if isDamaged && outcome == .exists {
           throw TidemarkError(.storeRefused, "the damaged copy is still there after its deletion")
         }
-        try debts.settle(Debt(region: region.name, object: name))
         log.record(.mended, region: region.name, object: name)
       } catch {
         log.record(.notMended, region: region.name, object: name, detail: error.description)
       }
+    }
+  }
+
+  /// The one deletion outside `expire`: of a copy that was read twice and failed its checks both times, while a copy
+  /// that passed them is in hand. Where deletion isn't allowed, the damage stays and is reported.
+  private func deleteDamaged(_ name: ObjectName, _ region: Region) throws(TidemarkError) {
+    let failures = try region.request { store throws(TidemarkError) in
+      try store.delete([region.key(name)], deadline: .after(readLimits.perRegion))
+    }
+    if let failure = failures.first {
+      throw TidemarkError(.storeRefused, "the damaged copy can't be replaced", cause: failure.reason)
     }
   }
 }

@@ -79,4 +79,11 @@ package final class RegionSet: Sendable {
     if found { markerSeen.withLock { _ = $0.insert(region.name) } }
     return found
   }
+
+  /// The error for a region that answers without the marker.
+  func unmarked(_ region: Region) -> TidemarkError {
+    TidemarkError(
+      .repositoryMissing, "the region lacks the repository's marker, so its 'not there' proves nothing",
+      object: region.name, next: "'tidemark init' marks a new region; check its bucket and prefix")
+  }
 }

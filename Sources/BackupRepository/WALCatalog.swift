@@ -71,7 +71,8 @@ extension Repository {
     var catalog = WALCatalog(segmentSize: segmentSize)
     catalog.failures = listing.failures
     for entry in listing.entries {
-      guard let file = try? WALFileName(text: entry.name.lastComponent) else { continue }
+      // In another folder it isn't what a fetch would find.
+      guard let file = try? WALFileName(text: entry.name.lastComponent), entry.name == lineage.wal(file) else { continue }
       switch file {
       case .segment(let name): catalog.segments[name.timeline, default: []].append((name, entry.holders))
       case .partial(let name): catalog.partials.append(name)

@@ -101,7 +101,7 @@ struct Packer: ~Copyable {
   }
 
   private mutating func append(_ entry: FileTableEntry) throws(TidemarkError) {
-    part.append(entry)
+    try part.append(entry)
     if part.isFull { try closePart() }
   }
 

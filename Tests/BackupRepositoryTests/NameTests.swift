@@ -1,0 +1,66 @@
+// The names of objects, which are part of the format.
+import Diagnostics
+import PostgresFormats
+import Testing
+
+@testable import BackupRepository
+
+@Suite("Names of objects") struct NameTests {
+  let lineage: LineageLayout
+  let label: BackupLabelName
+
+  init() throws {
+    lineage = try ClusterLayout(cluster: "crm").lineage(SystemIdentifier(rawValue: 7_301_234_567_890_123_456))
+    label = try BackupLabelName("20261124T031500Z-3f9a")
+  }
+
+  @Test("the layout is the documented one") func layout() throws {
+    let start = "crm/7301234567890123456/"
+    #expect(try ClusterLayout(cluster: "crm").marker.text == "crm/repository")
+    #expect(try ClusterLayout(cluster: "crm").probe("x").text == "crm/probes/x")
+    #expect(lineage.manifest(label).text == start + "backups/20261124T031500Z-3f9a/manifest")
+    #expect(lineage.fileTablePart(label, 1).text == start + "backups/20261124T031500Z-3f9a/files/00000001")
+    #expect(lineage.pack(label, 12345).text == start + "packs/20261124T031500Z-3f9a/00012345")
+    for (file, folder) in [
+      ("0000000A0000000100000002", "0000000A"), ("0000000A0000000100000002.partial", "0000000A"),
+      ("0000000B.history", "0000000B"), ("0000000A0000000100000002.00000028.backup", "0000000A"),
+    ] {
+      let name = lineage.wal(try WALFileName(text: file))
+      #expect(name.text == start + "wal/\(folder)/\(file)")
+      #expect(name.lastComponent == file)
+    }
+    #expect(try ObjectName("alone").lastComponent == "alone")
+  }
+
+  @Test("clusters that can't be part of a key are refused", arguments: [
+    "", "a/b", "..", ".", ".hidden", "ä", "a b", "a~b", String(repeating: "c", count: 65),
+  ])
+  func clusters(_ text: String) {
+    #expect(thrownCode { _ = try ClusterLayout(cluster: text) } == .configurationInvalid)
+  }
+
+  @Test("labels that can't be part of a key are refused", arguments: [
+    "", "a/b", "..", "a b", "--full=", String(repeating: "b", count: 65),
+  ])
+  func labels(_ text: String) {
+    #expect(thrownCode { _ = try BackupLabelName(text) } == .usage)
+  }
+
+  @Test("names are ordered by their bytes") func order() throws {
+    let names = try ["a/B", "a-b", "a/b", "a", "a.b", "a0"].map { try ObjectName($0) }
+    #expect(names.sorted().map(\.text) == ["a", "a-b", "a.b", "a/B", "a/b", "a0"])
+  }
+
+  @Test("keys lie below the region's prefix, and others aren't names") func prefixes() throws {
+    let store = ScriptedStore("west")
+    let name = try ObjectName("crm/repository")
+    for (prefix, key) in [("", "crm/repository"), ("a/b", "a/b/crm/repository")] {
+      let region = Region(name: "west", store: store, prefix: prefix, health: RegionHealth(path: nil))
+      #expect(region.key(name).text == key)
+      #expect(region.name(of: region.key(name)) == name)
+      #expect(region.storePrefix("crm/") == key.dropLast("repository".count))
+    }
+    let region = Region(name: "west", store: store, prefix: "a/b", health: RegionHealth(path: nil))
+    #expect(region.name(of: try ObjectName("a/bc/crm/repository").key) == nil)
+  }
+}
