@@ -54,7 +54,11 @@ extension RegionSet {
           case .objectNotFound:
             // Without the marker this isn't the repository, or not any more: its "not there" proves nothing.
             do throws(TidemarkError) {
-              if try hasMarker(region, deadline: limit) { absent.append(region) } else { lastFailure = unmarked(region) }
+              if try hasMarker(region, deadline: limit) {
+                absent.append(region)
+              } else {
+                lastFailure = unmarked(region)
+              }
             } catch { lastFailure = error }
           case .objectDamaged, .signatureInvalid, .writerNotTrusted, .formatVersionUnknown, .manifestMismatch:
             damaged.append((region, error))

@@ -72,7 +72,9 @@ extension Repository {
     catalog.failures = listing.failures
     for entry in listing.entries {
       // In another folder it isn't what a fetch would find.
-      guard let file = try? WALFileName(text: entry.name.lastComponent), entry.name == lineage.wal(file) else { continue }
+      guard let file = try? WALFileName(text: entry.name.lastComponent), entry.name == lineage.wal(file) else {
+        continue
+      }
       switch file {
       case .segment(let name): catalog.segments[name.timeline, default: []].append((name, entry.holders))
       case .partial(let name): catalog.partials.append(name)

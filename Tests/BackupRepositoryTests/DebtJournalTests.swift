@@ -62,10 +62,12 @@ import Testing
     #expect(try journal.debts() == [debt])
   }
 
-  @Test("a process killed at any step leaves the debt whole or absent", arguments: [
-    ("debt.before-record", 0), ("durable-file.before-fsync", 0), ("durable-file.before-link", 0),
-    ("debt.after-record", 1),
-  ])
+  @Test(
+    "a process killed at any step leaves the debt whole or absent",
+    arguments: [
+      ("debt.before-record", 0), ("durable-file.before-fsync", 0), ("durable-file.before-link", 0),
+      ("debt.after-record", 1),
+    ])
   func killed(_ step: String, _ count: Int) async throws {
     let path = directory.path
     await #expect(processExitsWith: .signal(SIGKILL)) { [path = path as String, step = step as String] in

@@ -14,7 +14,8 @@ import Testing
     var covered = 0
     while covered < count {
       let length = min(runLength, count - covered)
-      runs.append(BlockRun(count: length, label: covered % 3, pack: covered + 1, frame: covered % 17, offset: covered % 999))
+      runs.append(
+        BlockRun(count: length, label: covered % 3, pack: covered + 1, frame: covered % 17, offset: covered % 999))
       covered += length
     }
     let digests = (0..<count * FileTable.digestByteCount).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ count) }
@@ -84,9 +85,11 @@ import Testing
     }
   }
 
-  @Test("paths that leave the data directory are refused", arguments: [
-    "/etc/passwd", "..", "a/../b", "a/..", "./a", "a//b", "a/", "a\0b",
-  ])
+  @Test(
+    "paths that leave the data directory are refused",
+    arguments: [
+      "/etc/passwd", "..", "a/../b", "a/..", "./a", "a//b", "a/", "a\0b",
+    ])
   func unsafePaths(_ path: String) throws {
     #expect(thrownCode { _ = try decode(directory(Array(path.utf8))) } == .pathUnsafe)
     let entry = FileTableEntry(path: path, mode: 0o700, content: .directory)

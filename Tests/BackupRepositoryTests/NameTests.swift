@@ -32,16 +32,20 @@ import Testing
     #expect(try ObjectName("alone").lastComponent == "alone")
   }
 
-  @Test("clusters that can't be part of a key are refused", arguments: [
-    "", "a/b", "..", ".", ".hidden", "ä", "a b", "a~b", String(repeating: "c", count: 65),
-  ])
+  @Test(
+    "clusters that can't be part of a key are refused",
+    arguments: [
+      "", "a/b", "..", ".", ".hidden", "ä", "a b", "a~b", String(repeating: "c", count: 65),
+    ])
   func clusters(_ text: String) {
     #expect(thrownCode { _ = try ClusterLayout(cluster: text) } == .configurationInvalid)
   }
 
-  @Test("labels that can't be part of a key are refused", arguments: [
-    "", "a/b", "..", "a b", "--full=", String(repeating: "b", count: 65),
-  ])
+  @Test(
+    "labels that can't be part of a key are refused",
+    arguments: [
+      "", "a/b", "..", "a b", "--full=", String(repeating: "b", count: 65),
+    ])
   func labels(_ text: String) {
     #expect(thrownCode { _ = try BackupLabelName(text) } == .usage)
   }

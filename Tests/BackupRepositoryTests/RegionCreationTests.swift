@@ -17,9 +17,11 @@ import Testing
     #expect(try setup.journal.debts() == [])
   }
 
-  @Test("a failing region is waited for, then one region is enough and the copy is owed", arguments: [
-    ScriptedStore.Behaviour.fails(.regionUnreachable), .fails(.accessDenied), .stalls,
-  ])
+  @Test(
+    "a failing region is waited for, then one region is enough and the copy is owed",
+    arguments: [
+      ScriptedStore.Behaviour.fails(.regionUnreachable), .fails(.accessDenied), .stalls,
+    ])
   func degrades(_ behaviour: ScriptedStore.Behaviour) throws {
     var setup = try TwoRegions()
     // Not whole seconds: the health file counts in them, and rounds.
@@ -72,7 +74,8 @@ import Testing
     #expect(try setup.journal.debts() == [])
   }
 
-  @Test("where one region is enough, a straggler holds up the answer for the grace, and isn't taken for a failing region")
+  @Test(
+    "where one region is enough, a straggler holds up the answer for the grace, and isn't taken for a failing region")
   func straggler() throws {
     var setup = try TwoRegions()
     setup.required = 1

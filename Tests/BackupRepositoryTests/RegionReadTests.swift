@@ -23,9 +23,12 @@ import Testing
     }
   }
 
-  @Test("a region that fails is passed over", arguments: [
-    ErrorCode.regionUnreachable, .regionThrottled, .accessDenied, .bucketMissing, .credentialsMissing, .storeAnswerInvalid,
-  ])
+  @Test(
+    "a region that fails is passed over",
+    arguments: [
+      ErrorCode.regionUnreachable, .regionThrottled, .accessDenied, .bucketMissing, .credentialsMissing,
+      .storeAnswerInvalid,
+    ])
   func fallsOver(_ code: ErrorCode) throws {
     let setup = try stocked()
     setup.west.script { $0.behaviour = .fails(code) }
@@ -65,9 +68,11 @@ import Testing
     #expect(thrownCode { _ = try read(setup.open(), setup) } == .objectNotFound)
   }
 
-  @Test("absence isn't proven while a region can't be asked", arguments: [
-    ScriptedStore.Behaviour.fails(.regionUnreachable), .fails(.accessDenied), .stalls,
-  ])
+  @Test(
+    "absence isn't proven while a region can't be asked",
+    arguments: [
+      ScriptedStore.Behaviour.fails(.regionUnreachable), .fails(.accessDenied), .stalls,
+    ])
   func unproven(_ behaviour: ScriptedStore.Behaviour) throws {
     let setup = try TwoRegions()
     setup.east.script { $0.behaviour = behaviour }

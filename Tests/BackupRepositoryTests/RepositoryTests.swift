@@ -39,7 +39,9 @@ import Testing
 
   func segment(_ text: String) throws -> WALSegmentName { try #require(WALSegmentName(text)) }
 
-  @Test("a host without an identity reads manifests and file tables that it wrote, and no packs") func writerOnly() throws {
+  @Test("a host without an identity reads manifests and file tables that it wrote, and no packs") func writerOnly()
+    throws
+  {
     let label = try BackupLabelName("b")
     let objects: [(ObjectKind, ObjectName)] = [
       (.manifest, lineage.manifest(label)), (.fileTable, lineage.fileTablePart(label, 1)),
