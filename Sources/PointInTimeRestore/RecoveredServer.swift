@@ -15,21 +15,21 @@ package struct ReachedState: Sendable {
   package var timeline: TimelineID?
 }
 
-struct RecoveredServer {
+package struct RecoveredServer: Sendable {
   /// How long the server may take until it answers queries, and to end the replay without any progress.
   private static let silenceLimit = Duration.seconds(600)
 
   let settings: RecoverySettings
-  let port: Int
-  private var directory: String { settings.target.directory }
+  package let port: Int
+  package var directory: String { settings.target.directory }
   private var side: String { settings.target.sideDirectory }
-  private var socketDirectory: String { "\(side)/socket" }
+  package var socketDirectory: String { "\(side)/socket" }
   private var log: String { "\(side)/server.log" }
 
-  private var superuser: String { settings.plan.backup.manifest.bootstrapSuperuser ?? "postgres" }
+  package var superuser: String { settings.plan.backup.manifest.bootstrapSuperuser ?? "postgres" }
 
   /// Runs one of PostgreSQL's programs as the user that owns the files.
-  private func run(_ program: String, _ arguments: [String]) throws(TidemarkError) -> ProgramOutcome {
+  package func run(_ program: String, _ arguments: [String]) throws(TidemarkError) -> ProgramOutcome {
     guard let bin = settings.host.binDirectory else {
       throw TidemarkError(
         .configurationInvalid, "PostgreSQL's programs were not found", object: program,
@@ -51,14 +51,21 @@ struct RecoveredServer {
     let user = settings.tree.changesOwner ? "root" : Self.userName()
     try settings.tree.write("local all all peer map=tidemark\n", to: "\(side)/pg_hba.conf")
     try settings.tree.write("tidemark \(user) \"\(superuser)\"\n", to: "\(side)/pg_ident.conf")
-    let sockets = [socketDirectory] + publicSocketDirectories
-    let options = [
-      "-c hba_file='\(side)/pg_hba.conf'", "-c ident_file='\(side)/pg_ident.conf'", "-c hot_standby=on",
-      "-c unix_socket_directories='\(sockets.joined(separator: ","))'",
-    ].joined(separator: " ")
+    let sockets = [socketDirectory] + (settings.request.isIsolated ? [] : publicSocketDirectories)
+    var given = settings.request.isIsolated ? RecoverySettings.isolation : []
+    // A restored postgresql.conf may say where the original's data are, and PostgreSQL would follow it there.
+    given += [
+      ("data_directory", directory), ("hba_file", "\(side)/pg_hba.conf"), ("ident_file", "\(side)/pg_ident.conf"),
+      ("hot_standby", "on"), ("unix_socket_directories", sockets.joined(separator: ",")), ("port", String(port)),
+    ]
+    given += settings.request.serverSettings
+    let options = given.map { "-c \($0.name)=\(Self.quoted($0.value))" }.joined(separator: " ")
     let result = try run("pg_ctl", ["start", "-W", "-s", "-D", directory, "-l", log, "-o", options])
     guard result.succeeded else { throw failed("PostgreSQL didn't start", result.errorText) }
   }
+
+  /// For the shell that pg_ctl starts the server with.
+  private static func quoted(_ value: String) -> String { "'" + value.replacing("'", with: "'\\''") + "'" }
 
   /// Where clients look: the directories of the original server, or else the usual ones, where the server may use them.
   private var publicSocketDirectories: [String] {
@@ -75,9 +82,10 @@ struct RecoveredServer {
     getpwuid(geteuid()).map { String(cString: $0.pointee.pw_name) } ?? "postgres"
   }
 
-  private func connect() throws(TidemarkError) -> PostgresConnection {
-    let info = try ConnectionInfo(
-      "host='\(socketDirectory)' port=\(port) user='\(superuser)' dbname=postgres connect_timeout=5")
+  /// Connects as the superuser over the private socket.
+  package func connect(database: String = "postgres") throws(TidemarkError) -> PostgresConnection {
+    let info = try ConnectionInfo("connect_timeout=5").with("host", socketDirectory).with("port", String(port))
+      .with("user", superuser).with("dbname", database)
     return try PostgresConnection(info)
   }
 
@@ -142,7 +150,9 @@ struct RecoveredServer {
   /// The first transaction that writes.
   func probe() throws(TidemarkError) {
     let connection = try connect()
-    _ = try connection.execute("CREATE TEMPORARY TABLE tidemark_probe AS SELECT 1 AS written")
+    // The standbys that the original waits for aren't here.
+    try connection.execute("SET synchronous_commit = local")
+    try connection.execute("CREATE TEMPORARY TABLE tidemark_probe AS SELECT 1 AS written")
     guard try connection.query("SELECT pg_is_in_recovery()").scalar == "f" else {
       throw failed("the server takes no writes", "")
     }
@@ -159,9 +169,13 @@ struct RecoveredServer {
     guard result.succeeded else { throw failed("PostgreSQL didn't reload its configuration", result.errorText) }
   }
 
-  /// Stops what was started, after a failure.
-  func stop() {
-    _ = try? run("pg_ctl", ["stop", "-s", "-m", "immediate", "-D", directory])
+  /// Stops what was started, after a failure or a signal: no program is needed for it.
+  package func stop() { Postmaster(in: directory)?.end() }
+
+  /// Stops the server as for a restart: everything is in the files.
+  package func shutDown() throws(TidemarkError) {
+    let result = try run("pg_ctl", ["stop", "-s", "-w", "-t", "600", "-m", "fast", "-D", directory])
+    guard result.succeeded else { throw failed("PostgreSQL didn't stop", result.errorText) }
   }
 
   /// The last line of the server's log that says why it ended. Refused logins while it starts are none.

@@ -26,6 +26,8 @@ struct RecoverySettings {
       .map { $0.hasPrefix("%") ? "\"\($0)\"" : "'\($0.replacing("'", with: "'\\''"))'" }.joined(separator: " ")
     var lines = [
       setting("restore_command", command), setting("recovery_target_timeline", plan.targetTimeline.description),
+      // A former standby's: they would clean the archive of the cluster that this is a copy of.
+      setting("archive_cleanup_command", ""), setting("recovery_end_command", ""),
     ]
     switch request.target {
     case .time(let time):
@@ -54,6 +56,15 @@ struct RecoverySettings {
     return lines
   }
 
+  /// What keeps a scratch copy to itself. On the command line these outrank the restored files, which may name places
+  /// of the live cluster, other servers to subscribe to, or jobs to run.
+  static let isolation: [(name: String, value: String)] = [
+    ("listen_addresses", ""), ("archive_mode", "off"), ("archive_command", ""), ("archive_cleanup_command", ""),
+    ("recovery_end_command", ""), ("primary_conninfo", ""), ("synchronous_standby_names", ""),
+    ("max_logical_replication_workers", "0"), ("external_pid_file", ""), ("logging_collector", "off"),
+    ("log_destination", "stderr"), ("ssl", "off"), ("huge_pages", "off"), ("cron.launch_active_jobs", "off"),
+  ]
+
   /// Writes everything that a start needs.
   func write(port: Int) throws(TidemarkError) {
     let directory = target.directory
@@ -73,6 +84,8 @@ struct RecoverySettings {
     text += ([Self.begin] + recoveryLines + [Self.end]).joined(separator: "\n") + "\n"
     try tree.write(text, to: path)
     try tree.write("", to: "\(directory)/recovery.signal")
+    // In a standby's backup, and it would win: a standby never ends its recovery.
+    try DurableFile.remove("\(directory)/standby.signal")
     try tree.makeDirectories("\(directory)/pg_wal/archive_status")
   }
 

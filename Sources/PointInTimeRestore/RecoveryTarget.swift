@@ -44,6 +44,11 @@ package struct RestoreRequest: Sendable {
   package var starts = true
   package var port: Int?
   package var workerCount = 4
+  /// A scratch copy: nobody but this program reaches the server, and it touches nothing outside its directory. See
+  /// `RecoverySettings.isolation`.
+  package var isIsolated = false
+  /// More settings for the server's command line, where they outrank every file.
+  package var serverSettings: [(name: String, value: String)] = []
 
   package typealias BackupLabel = String
 

@@ -42,6 +42,8 @@ package struct RecoveryPlanFile: Sendable, Codable, Equatable {
   /// Locked by `restore` for as long as it lives and fills the spool.
   package var lock: String
   package var region: String?
+  /// Nothing is fetched but what `restore` itself checked and put into the spool.
+  package var isIsolated: Bool?
 
   package func encoded() throws(TidemarkError) -> [UInt8] {
     do { return [UInt8](try JSONEncoder().encode(self)) } catch {
@@ -56,7 +58,8 @@ package struct RecoveryPlanFile: Sendable, Codable, Equatable {
   }
 
   package init(
-    systemIdentifier: String, legs: [TimelineLeg], histories: [UInt32], spool: String, lock: String, region: String?
+    systemIdentifier: String, legs: [TimelineLeg], histories: [UInt32], spool: String, lock: String, region: String?,
+    isIsolated: Bool? = nil
   ) {
     self.systemIdentifier = systemIdentifier
     self.legs = legs
@@ -64,6 +67,7 @@ package struct RecoveryPlanFile: Sendable, Codable, Equatable {
     self.spool = spool
     self.lock = lock
     self.region = region
+    self.isIsolated = isIsolated
   }
 
   /// Whether the plan has `file`. What it doesn't have is beyond the end that the plan fixed, and so is absent.

@@ -22,6 +22,8 @@ package struct RestoreReport: Sendable {
   package var isPaused = false
   package var fileCount = 0
   package var nextSteps: [String] = []
+  /// The server, while it runs.
+  package var server: RecoveredServer?
 
   package init(plan: RestorePlan) { self.plan = plan }
 }
@@ -55,9 +57,18 @@ package struct RestoreRun {
     return try RestorePlanner(repository, request).plan()
   }
 
-  package func run() throws(TidemarkError) -> RestoreReport {
-    var mark = begin
+  /// - Parameter onFailure: is given what was done before the error that is then thrown.
+  package func run(onFailure: (RestoreReport) -> Void = { _ in }) throws(TidemarkError) -> RestoreReport {
     var report = RestoreReport(plan: try planOnly())
+    do throws(TidemarkError) { try carryOut(&report) } catch {
+      onFailure(report)
+      throw error
+    }
+    return report
+  }
+
+  private func carryOut(_ report: inout RestoreReport) throws(TidemarkError) {
+    var mark = begin
     func phase(_ name: String, _ bytes: Int64 = 0) {
       let now = ContinuousClock.now
       report.phases.append(RestorePhase(name: name, seconds: (now - mark).seconds, bytes: bytes))
@@ -81,10 +92,11 @@ package struct RestoreRun {
     let planFile = RecoveryPlanFile(
       systemIdentifier: plan.backup.manifest.systemIdentifier, legs: plan.legs,
       histories: plan.histories.map(\.rawValue), spool: spoolDirectory, lock: lockPath,
-      region: repository.regions.regions.count == 1 ? repository.regions.regions[0].name : nil)
+      region: repository.regions.regions.count == 1 ? repository.regions.regions[0].name : nil,
+      isIsolated: request.isIsolated ? true : nil)
     try tree.write(String(decoding: try planFile.encoded(), as: UTF8.self), to: "\(target.sideDirectory)/plan.json")
 
-    let spool = WALSpool(repository, plan, directory: spoolDirectory, tree: tree)
+    let spool = WALSpool(repository, plan, directory: spoolDirectory, tree: tree, isIsolated: request.isIsolated)
     if request.starts { try spool.start() }
     defer { spool.stop() }
     let total = plan.byteCount
@@ -114,7 +126,10 @@ package struct RestoreRun {
           try server.probe()
           phase("probe")
         }
-        if report.isStarted { try server.openToClients() }
+        if report.isStarted {
+          if !request.isIsolated { try server.openToClients() }
+          report.server = server
+        }
       } catch {
         server.stop()
         throw error
@@ -133,7 +148,6 @@ package struct RestoreRun {
       ]
     }
     withExtendedLifetime(lock) {}
-    return report
   }
 
   private func remapTablespaces(_ target: RestoreTarget, _ tree: OwnedTree) throws(TidemarkError) {

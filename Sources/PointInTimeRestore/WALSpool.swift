@@ -17,17 +17,20 @@ package final class WALSpool: Sendable {
   private let plan: RestorePlan
   private let directory: String
   private let tree: OwnedTree
+  /// Keeps a scratch copy from replaying the creation of a tablespace, which would take the live one's directory.
+  private let creations: TablespaceCreationWatch?
   private let stopped = Cancellation()
   private let next = Counter()
   private let fetchedBytes = Counter()
   private let failure = Mutex<TidemarkError?>(nil)
   private let threads = Mutex<[WorkerThread<Void>]>([])
 
-  init(_ repository: Repository, _ plan: RestorePlan, directory: String, tree: OwnedTree) {
+  init(_ repository: Repository, _ plan: RestorePlan, directory: String, tree: OwnedTree, isIsolated: Bool = false) {
     self.repository = repository
     self.plan = plan
     self.directory = directory
     self.tree = tree
+    creations = isIsolated ? TablespaceCreationWatch() : nil
   }
 
   /// Fetches all timeline histories at once, then starts fetching segments in the background.
@@ -99,6 +102,7 @@ package final class WALSpool: Sendable {
   private func fetch(_ file: WALFileName, _ kind: ObjectKind) throws(TidemarkError) {
     let name = plan.backup.layout.wal(file)
     let (plaintext, _) = try repository.readSealed(kind, name, limit: 1 << 30)
+    if let creations, case .segment(let segment) = file { try creations.look(at: plaintext, segment) }
     let path = "\(directory)/\(file)"
     let temporary = "\(directory)/.\(file).incoming"
     let output = try OpenFile(temporary, O_WRONLY | O_CREAT | O_TRUNC, mode: 0o600)
@@ -145,7 +149,10 @@ package struct PlannedWALFetch {
         try mark(path + Self.wanted)
         hasAsked = true
       }
-      guard fileExists(plan.lock), isLocked(plan.lock), !fileExists("\(plan.spool)/.failed") else { return .notSpooled }
+      guard fileExists(plan.lock), isLocked(plan.lock), !fileExists("\(plan.spool)/.failed") else {
+        if plan.isIsolated != true { return .notSpooled }
+        throw TidemarkError(.recoveryFailed, "the drill that this server belongs to has ended", object: plan.spool)
+      }
       usleep(5_000)
     }
   }

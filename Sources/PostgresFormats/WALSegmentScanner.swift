@@ -8,6 +8,8 @@ package enum WALRecordEvent: Sendable, Equatable {
   case commit(TransactionID, time: Int64, LSN)
   case abort(TransactionID, time: Int64, LSN)
   case restorePoint(String, time: Int64, LSN)
+  /// The location; a long one is cut off.
+  case tablespaceCreation(String, LSN)
 }
 
 package struct WALSegmentSummary: Sendable, Equatable {
@@ -16,12 +18,15 @@ package struct WALSegmentSummary: Sendable, Equatable {
   /// Unix microseconds of the latest and earliest commit or abort.
   package var latestCommit: Int64?
   package var earliestCommit: Int64?
+  /// The first bytes of a record that goes on in the next segment, as far as they are in this one: see
+  /// ``WALRecordJoint``. Empty when more of it is here than is read of any record.
+  package var cutRecord: [UInt8] = []
 }
 
 package enum WALSegmentScanner {
   private static let recordHeaderByteCount = 24
   /// Enough for the fields that are read of any record.
-  private static let prefixByteCount = 128
+  static let prefixByteCount = 128
   private static let recordByteCountMax = 1 << 30
 
   /// Walks the records that begin in the segment.
@@ -64,6 +69,7 @@ package enum WALSegmentScanner {
         }
       }
       guard available == min(length, prefixByteCount), cursor.skip(length - available) else {
+        if available < min(length, prefixByteCount) { summary.cutRecord = Array(prefix[..<available]) }
         summary.end = LSN(rawValue: start.rawValue + UInt64(bytes.count))
         break
       }
@@ -76,6 +82,7 @@ package enum WALSegmentScanner {
     _ visit: (WALRecordEvent) -> Void
   ) {
     let (info, manager) = (prefix[16], prefix[17])
+    if let location = tablespaceCreated(by: prefix, available) { visit(.tablespaceCreation(location, lsn)) }
     // RM_XLOG_ID 0 with XLOG_RESTORE_POINT 0x70, RM_XACT_ID 1 with an operation in bits 4–6.
     guard (manager == 0 && info & 0xF0 == 0x70) || manager == 1, let data = mainData(prefix, available) else { return }
     guard data + 8 <= available else { return }
@@ -97,7 +104,7 @@ package enum WALSegmentScanner {
   }
 
   /// Where the main data of a record without blocks begins.
-  private static func mainData(_ prefix: [UInt8], _ available: Int) -> Int? {
+  static func mainData(_ prefix: [UInt8], _ available: Int) -> Int? {
     var offset = recordHeaderByteCount
     while offset < available {
       switch prefix[offset] {

@@ -1,0 +1,55 @@
+// The server process of a data directory, found by its `postmaster.pid` and proven by the kernel: a number in a file may
+// be another process's by now, and that one is never signalled.
+import Glibc
+import SystemSupport
+
+/// A running postmaster (PostgreSQL, pidfile.h: its process id, then its data directory, each on a line).
+package struct Postmaster: Sendable {
+  package let pid: pid_t
+  /// Its data directory, without symbolic links.
+  package let directory: String
+
+  /// How long an immediate shutdown may take before the process is killed.
+  private static let endLimit = Duration.seconds(10)
+
+  /// The process that `directory`'s file names, if it is PostgreSQL's and works in this directory (the postmaster
+  /// changes into its data directory: postmaster.c, `ChangeToDataDir`).
+  package init?(in directory: String) {
+    guard let bytes = try? readFile("\(directory)/postmaster.pid", limit: 4096),
+      let line = String(decoding: bytes, as: UTF8.self).split(separator: "\n").first,
+      let pid = pid_t(line.filter { $0 != " " }), pid > 1, let real = Self.resolved(directory)
+    else { return nil }
+    self.pid = pid
+    self.directory = real
+    guard isOurs else { return nil }
+  }
+
+  private var isOurs: Bool {
+    guard Self.link("/proc/\(pid)/cwd") == directory, let program = Self.link("/proc/\(pid)/exe") else { return false }
+    return baseName(program).hasPrefix("postgres")
+  }
+
+  /// Ends the server at once and returns when its process is gone. Its children go with it.
+  package func end() {
+    guard isOurs else { return }
+    kill(pid, SIGQUIT)
+    let limit = Deadline.after(Self.endLimit)
+    while isOurs {
+      if limit.hasPassed { kill(pid, SIGKILL) }
+      usleep(20_000)
+    }
+  }
+
+  private static func link(_ path: String) -> String? {
+    var buffer = [CChar](repeating: 0, count: 4096)
+    let count = readlink(path, &buffer, buffer.count)
+    guard count > 0, count < buffer.count else { return nil }
+    return String(decoding: buffer[..<count].map { UInt8(bitPattern: $0) }, as: UTF8.self)
+  }
+
+  private static func resolved(_ path: String) -> String? {
+    guard let real = realpath(path, nil) else { return nil }
+    defer { free(real) }
+    return String(cString: real)
+  }
+}
