@@ -1,4 +1,5 @@
-// Which backup an incremental one builds on, and what of it can be used.
+// Which earlier backups an incremental one builds on, and what of them can be used: the newest complete one, and what
+// interrupted ones after it had already uploaded.
 import BackupRepository
 import Diagnostics
 import Envelope
@@ -6,60 +7,117 @@ import PostgresFormats
 import PostgresReplication
 
 extension BackupRun {
-  /// The backup that this one refers to.
+  /// What this backup may refer to.
   struct Base {
-    var backup: CatalogedBackup
-    /// The labels of the old table that packs still need, in the new table's order from 1.
-    var keptLabels: [String]
-    var table: PreviousFileTable
+    /// The newest complete backup; `nil` when there is none, or none that can be used.
+    var predecessor: CatalogedBackup?
+    /// The labels of the new table from index 1 on.
+    var labels: [String] = []
+    /// How many interrupted backups are used.
+    var interruptedCount = 0
+    var table: PreviousFileTable?
   }
 
-  /// The newest usable backup of the lineage; `nil` for a full backup. What stands in the way is remarked, never fatal:
-  /// a full backup is always right.
-  func previousBackup(
-    _ layout: LineageLayout, _ server: ServerInspection, _ remarks: inout [String]
-  ) throws(TidemarkError) -> Base? {
-    if options.isFull { return nil }
+  /// Interrupted backups whose uploads are looked at, newest first.
+  private static let interruptedCountMax = 4
+
+  /// What this backup builds on. What stands in the way is remarked, never fatal: a full backup is always right.
+  func previousBackups(_ layout: LineageLayout, _ remarks: inout [String]) throws(TidemarkError) -> Base {
+    if options.isFull { return Base() }
     do throws(TidemarkError) {
       let catalog = try repository.catalog(layout)
-      guard
-        let newest = catalog.backups.last(where: {
-          $0.manifest.suspect == nil && $0.manifest.blockSize == Self.blockSize
-        })
-      else { return nil }
-      let kept = newest.manifest.packs.map(\.label)
-      let labels = newest.manifest.labels.map { label in kept.firstIndex(of: label).map { $0 + 1 } }
-      let missing = try missingPacks(layout, newest.manifest)
-      if !missing.isEmpty {
-        remarks.append("\(missing.count) packs of earlier backups are in no region; their blocks are stored again")
+      let newest = catalog.backups.last {
+        $0.manifest.suspect == nil && $0.manifest.blockSize == Self.blockSize
       }
-      let table = try PreviousFileTable(repository, newest, labels: labels, missingPacks: missing)
-      return Base(backup: newest, keptLabels: kept, table: table)
+      var base = Base(predecessor: newest)
+      var sources: [PreviousFileTable.Source] = []
+      if let newest {
+        base.labels = newest.manifest.packs.map(\.label)
+        sources.append(
+          PreviousFileTable.Source(
+            parts: (1...newest.manifest.fileTableParts).map { layout.fileTablePart(newest.label, $0) },
+            labels: newest.manifest.labels.map { label in base.labels.firstIndex(of: label).map { $0 + 1 } },
+            expectedFileCount: newest.manifest.fileCount))
+      }
+      for (label, parts) in try interrupted(layout, after: newest) {
+        base.labels.append(label.text)
+        // Its label 0 is its own; what the others stand for, its manifest would have said.
+        sources.append(.init(parts: parts, labels: [base.labels.count], expectedFileCount: 0))
+        base.interruptedCount += 1
+      }
+      if sources.isEmpty { return base }
+      let (packs, lostCount) = try usablePacks(layout, newest?.manifest, base)
+      if lostCount > 0 {
+        remarks.append("\(lostCount) packs of earlier backups are in no region; their blocks are stored again")
+      }
+      base.table = try PreviousFileTable(repository, sources, blockSize: Self.blockSize, packs: packs)
+      return base
     } catch {
       switch error.code {
       case .noKeyOpens, .writerNotTrusted, .objectDamaged, .signatureInvalid, .objectNotFound, .formatVersionUnknown:
         remarks.append("this backup is full, since the previous one can't be used: \(error.description)")
-        return nil
+        return Base()
       default: throw error
       }
     }
   }
 
-  /// The packs that the manifest needs and no region lists. With a region that can't be asked nothing is known to be
-  /// missing.
-  private func missingPacks(
-    _ layout: LineageLayout, _ manifest: BackupManifest
-  ) throws(TidemarkError) -> Set<PreviousFileTable.PackID> {
+  /// Backups without a manifest that began after `newest`, newest first, with the parts of their file tables: they were
+  /// interrupted, or run now on another host. What they uploaded is as good as any other pack.
+  private func interrupted(
+    _ layout: LineageLayout, after newest: CatalogedBackup?
+  ) throws(TidemarkError) -> [(label: BackupLabelName, parts: [ObjectName])] {
+    var parts: [String: [ObjectName]] = [:]
+    var complete: Set<String> = []
+    for entry in try repository.regions.list(prefix: layout.backupsPrefix).entries {
+      let components = entry.name.text.dropFirst(layout.backupsPrefix.count).split(separator: "/")
+      guard let label = components.first.map(String.init) else { continue }
+      if components.dropFirst() == ["manifest"] { complete.insert(label) }
+      if components.count == 3, components[1] == "files" { parts[label, default: []].append(entry.name) }
+    }
+    // Labels begin with their time. This orders attempts to use, nothing that a restore depends on.
+    let labels = parts.keys.filter { !complete.contains($0) && $0 > newest?.label.text ?? "" }.sorted().reversed()
+    return try labels.prefix(Self.interruptedCountMax).map { (text) throws(TidemarkError) in
+      (try BackupLabelName(text), parts[text] ?? [])
+    }
+  }
+
+  /// Which packs may be referred to: those that a region lists. With a region that can't be asked, nothing that the
+  /// predecessor's manifest names is known to be missing; what interrupted backups name must be seen.
+  private func usablePacks(
+    _ layout: LineageLayout, _ manifest: BackupManifest?, _ base: Base
+  ) throws(TidemarkError) -> (packs: UsablePacks, lostCount: Int) {
     let listing = try repository.regions.list(prefix: layout.packsPrefix)
-    guard listing.isComplete else { return [] }
-    let present = Set(listing.entries.map(\.name))
-    var missing: Set<PreviousFileTable.PackID> = []
-    for (index, reference) in manifest.packs.enumerated() {
-      let label = try BackupLabelName(reference.label)
-      for number in reference.numbers where !present.contains(layout.pack(label, number)) {
-        missing.insert(PreviousFileTable.PackID(label: index + 1, number: number))
+    let indexes = Dictionary(base.labels.enumerated().map { ($0.element, $0.offset + 1) }, uniquingKeysWith: { $1 })
+    var packs = UsablePacks()
+    let regions = repository.regions.regions.indices
+    for entry in listing.entries {
+      let components = entry.name.text.dropFirst(layout.packsPrefix.count).split(separator: "/")
+      guard components.count == 2, let label = indexes[String(components[0])], let number = Int(components[1]) else {
+        continue
+      }
+      // An interrupted backup may have ended between two regions' copies: what a region lacks must at least be owed.
+      let isInterrupted = label > base.labels.count - base.interruptedCount
+      if isInterrupted, !regions.allSatisfy({ isHeldOrOwed(entry, by: $0) }) { continue }
+      packs.present.insert(.init(label: label, number: number))
+    }
+    guard let manifest else { return (packs, 0) }
+    if !listing.isComplete {
+      packs.trustedLabels = Set((0..<base.labels.count - base.interruptedCount).map { $0 + 1 })
+    }
+    var lostCount = 0
+    for reference in manifest.packs {
+      for number in reference.numbers
+      where !packs.contains(label: indexes[reference.label] ?? 0, number: number) {
+        lostCount += 1
       }
     }
-    return missing
+    return (packs, lostCount)
+  }
+
+  private func isHeldOrOwed(_ entry: RegionListing.Entry, by region: Int) -> Bool {
+    entry.holders.contains(region)
+      || repository.regions.debts.contains(
+        Debt(region: repository.regions.regions[region].name, object: entry.name))
   }
 }

@@ -1,6 +1,6 @@
 // One backup from beginning to end. It counts only when its manifest stands in the regions, and that is written last:
-// after every pack and part, and after all WAL that it needs. Ending it before leaves objects that the next run's
-// `expire` removes, and no backup.
+// after every pack and part, and after all WAL that it needs. Ending it before leaves no backup, and objects that the
+// next run uses.
 import BackupRepository
 import Diagnostics
 import Envelope
@@ -88,11 +88,11 @@ package struct BackupRun {
       label: label, cluster: repository.layout.cluster, systemIdentifier: server.systemIdentifier)
     fill(&manifest, from: server, capture)
 
-    let base = try previousBackup(layout, server, &remarks)
-    manifest.labels = [label.text] + (base?.keptLabels ?? [])
-    manifest.predecessor = base.map { .init(label: $0.backup.label.text, sha256: $0.backup.manifestDigest) }
+    let base = try previousBackups(layout, &remarks)
+    manifest.labels = [label.text] + base.labels
+    manifest.predecessor = base.predecessor.map { .init(label: $0.label.text, sha256: $0.manifestDigest) }
 
-    let (end, start, result) = try stream(label, layout, base?.table, server)
+    let (end, start, result) = try stream(label, layout, base.table, server)
     let streamSeconds = (ContinuousClock.now - begin).seconds
     manifest.timeline = start.timeline.rawValue
     manifest.startLSN = start.startLSN.description

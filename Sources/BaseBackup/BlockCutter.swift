@@ -19,7 +19,7 @@ struct BlockCutter {
   private var crc = CRC32C()
   private var blockStart = 0
   private var blockIndex = 0
-  private var previousFile: PreviousFile?
+  private var previousFiles: [PreviousFile] = []
 
   private(set) var databaseByteCount: Int64 = 0
   private(set) var fileCount = 0
@@ -40,8 +40,8 @@ struct BlockCutter {
     crc = CRC32C()
     blockIndex = 0
     let chunk = try current()
-    previousFile = try previous?.file(at: entry.path)
-    chunk.items.append(.beginFile(entry, previousFile))
+    previousFiles = try previous?.files(at: entry.path) ?? []
+    chunk.items.append(.beginFile(entry, previousFiles))
     blockStart = chunk.inputCount
   }
 
@@ -71,7 +71,7 @@ struct BlockCutter {
     let chunk = try current()
     if chunk.inputCount > blockStart { endBlock(chunk) }
     chunk.items.append(.endFile(byteCount: fileByteCount, crc32c: crc.value))
-    previousFile = nil
+    previousFiles = []
     databaseByteCount += fileByteCount
     fileCount += 1
     return (fileByteCount, crc.value)
@@ -108,7 +108,7 @@ struct BlockCutter {
     let fresh = try pool.pop()!
     fresh.reset()
     fresh.sequence = sequence
-    fresh.continuedFile = previousFile
+    fresh.continuedFiles = previousFiles
     sequence += 1
     chunk = fresh
     return fresh

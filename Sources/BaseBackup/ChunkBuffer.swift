@@ -12,7 +12,7 @@ final class ChunkBuffer: @unchecked Sendable {
 
   /// What the chunk consists of, in stream order.
   enum Item {
-    case beginFile(SourceEntry, PreviousFile?)
+    case beginFile(SourceEntry, [PreviousFile])
     /// `count` consecutive blocks of the current file from `firstBlock`, lying at `offset` in the input.
     case blocks(count: Int, firstBlock: Int, offset: Int, byteCount: Int)
     case endFile(byteCount: Int64, crc32c: UInt32)
@@ -23,7 +23,7 @@ final class ChunkBuffer: @unchecked Sendable {
   enum Placement {
     /// At this offset of the chunk's frame.
     case stored(offset: Int)
-    /// Where the previous backup has it: one block, with the label's index in the new table.
+    /// Where an earlier backup has it: one block, with the label's index in the new table.
     case reused(BlockRun)
   }
 
@@ -32,8 +32,8 @@ final class ChunkBuffer: @unchecked Sendable {
   var sequence = 0
   var inputCount = 0
   var items: [Item] = []
-  /// The previous backup's form of the file that an earlier chunk began and this one continues.
-  var continuedFile: PreviousFile?
+  /// The earlier backups' forms of the file that an earlier chunk began and this one continues.
+  var continuedFiles: [PreviousFile] = []
 
   // Filled by a worker.
   var digests: [UInt8] = []
@@ -56,7 +56,7 @@ final class ChunkBuffer: @unchecked Sendable {
 
   func reset() {
     inputCount = 0
-    continuedFile = nil
+    continuedFiles = []
     items.removeAll(keepingCapacity: true)
     digests.removeAll(keepingCapacity: true)
     placements.removeAll(keepingCapacity: true)

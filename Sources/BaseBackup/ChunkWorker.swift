@@ -1,4 +1,4 @@
-// The second stage, on all cores: digests each block, leaves out those that the previous backup has, and compresses
+// The second stage, on all cores: digests each block, leaves out those that earlier backups have, and compresses
 // the rest into one frame.
 import BackupRepository
 import Diagnostics
@@ -23,12 +23,12 @@ struct ChunkWorker: ~Copyable {
 
   /// Fills the chunk's digests, placements and compressed frame.
   mutating func process(_ chunk: ChunkBuffer) throws(TidemarkError) {
-    var previous = chunk.continuedFile
+    var previous = chunk.continuedFiles
     var kept = 0
     for item in chunk.items {
       switch item {
-      case .beginFile(_, let file): previous = file
-      case .endFile: previous = nil
+      case .beginFile(_, let files): previous = files
+      case .endFile: previous = []
       case .entry: break
       case .blocks(let count, let firstBlock, let offset, let byteCount):
         for index in 0..<count {
@@ -36,10 +36,8 @@ struct ChunkWorker: ~Copyable {
           let length = min(blockSize, offset + byteCount - start)
           let block = UnsafeRawBufferPointer(rebasing: chunk.input[start..<start + length])
           try hasher.appendDigest(of: block, prefix: FileTable.digestByteCount, to: &chunk.digests)
-          if let previous,
-            let run = previous.location(
-              of: firstBlock + index, digest: chunk.digests.suffix(FileTable.digestByteCount), blockSize: blockSize)
-          {
+          let digest = chunk.digests.suffix(FileTable.digestByteCount)
+          if let run = Self.stored(firstBlock + index, digest, in: previous, blockSize: blockSize) {
             chunk.placements.append(.reused(run))
             continue
           }
@@ -58,5 +56,15 @@ struct ChunkWorker: ~Copyable {
       UnsafeRawBufferPointer(rebasing: chunk.input[..<kept]), into: chunk.output, level: level)
     chunk.codec = result.codec
     chunk.outputCount = result.byteCount
+  }
+
+  /// Where one of the earlier backups has the block.
+  private static func stored(
+    _ index: Int, _ digest: ArraySlice<UInt8>, in files: [PreviousFile], blockSize: Int
+  ) -> BlockRun? {
+    for file in files {
+      if let run = file.location(of: index, digest: digest, blockSize: blockSize) { return run }
+    }
+    return nil
   }
 }

@@ -15,6 +15,9 @@ struct SealedUpload: Sendable {
 struct Packer: ~Copyable {
   /// Stored bytes at which a pack is closed.
   static let packByteCount = 16 << 20
+  /// Packs after which the file table's part is closed though it isn't full: what an interrupted backup uploaded is of
+  /// use to the next one only where a part describes it.
+  static let packCountPerPart = 4
 
   private let repository: Repository
   private let layout: LineageLayout
@@ -26,6 +29,7 @@ struct Packer: ~Copyable {
   private(set) var packCount = 0
   private var part: FileTablePartEncoder
   private(set) var partCount = 0
+  private var packCountAtPart = 0
   private(set) var newByteCount: Int64 = 0
   private(set) var storedByteCount: Int64 = 0
   /// Packs that the table refers to: label index → numbers.
@@ -102,7 +106,7 @@ struct Packer: ~Copyable {
 
   private mutating func append(_ entry: FileTableEntry) throws(TidemarkError) {
     try part.append(entry)
-    if part.isFull { try closePart() }
+    if part.isFull || packCount - packCountAtPart > Self.packCountPerPart { try closePart() }
   }
 
   /// Seals the chunk's frame into the open pack and returns the frame's number there.
@@ -136,6 +140,7 @@ struct Packer: ~Copyable {
     let name = layout.fileTablePart(label, partCount)
     try upload(name, try repository.seal(.fileTable, name, part.bytes))
     part = FileTablePartEncoder(blockSize: blockSize)
+    packCountAtPart = packCount
   }
 
   private mutating func upload(_ name: ObjectName, _ bytes: [UInt8]) throws(TidemarkError) {

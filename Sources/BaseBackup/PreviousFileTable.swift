@@ -1,23 +1,20 @@
-// The previous backup's file table, ready for look-ups by path: its plaintext lies in an unlinked temporary file of the
-// state directory, and memory holds 16 bytes for each file.
+// What earlier backups stored, ready for look-ups by path: the plaintext of their file tables lies in an unlinked
+// temporary file of the state directory, and memory holds 24 bytes for each file.
 import BackupRepository
 import Diagnostics
 import Envelope
 import SystemSupport
 
-/// One file of the previous backup.
+/// One file as one earlier backup has it.
 final class PreviousFile: Sendable {
-  let digests: [UInt8]
-  /// Each run with the index of its first block, ascending. Labels are those of the new table.
-  private let runs: [(first: Int, run: BlockRun)]
+  private let digests: [UInt8]
+  /// Each run with the index of its first block, ascending. Labels are those of the new table; `nil` stands for blocks
+  /// that can't be referred to, since their pack is missing or its label unknown.
+  private let runs: [(first: Int, run: BlockRun?)]
 
-  init(digests: [UInt8], runs: [BlockRun]) {
+  init(digests: [UInt8], runs: [(first: Int, run: BlockRun?)]) {
     self.digests = digests
-    var first = 0
-    self.runs = runs.map { run in
-      defer { first += run.count }
-      return (first, run)
-    }
+    self.runs = runs
   }
 
   /// Where block `index` is, if its digest is `digest`.
@@ -26,83 +23,127 @@ final class PreviousFile: Sendable {
     guard start + FileTable.digestByteCount <= digests.count,
       digests[start..<start + FileTable.digestByteCount] == digest
     else { return nil }
+    // The last run that begins at or before the block.
     var low = 0
     var high = runs.count
     while low < high {
       let middle = (low + high) / 2
-      if runs[middle].first + runs[middle].run.count <= index { low = middle + 1 } else { high = middle }
+      if runs[middle].first <= index { low = middle + 1 } else { high = middle }
     }
-    guard low < runs.count else { return nil }
-    var run = runs[low].run
-    run.offset += (index - runs[low].first) * blockSize
+    guard low > 0, var run = runs[low - 1].run, index < runs[low - 1].first + run.count else { return nil }
+    run.offset += (index - runs[low - 1].first) * blockSize
     run.count = 1
     return run
   }
 }
 
-/// Look-ups in the previous backup's file table.
-final class PreviousFileTable: Sendable {
-  private let spool: SpoolFile
-  /// Hash of the path → offset and length of the entry in the spool.
-  private let index: [UInt64: (offset: Int64, byteCount: Int)]
-  /// The new table's index for each of the old table's labels; `nil` for one that no pack needs any more.
-  private let labels: [Int?]
-  private let missingPacks: Set<PackID>
-  let blockSize: Int
-
+/// The packs that a new backup may refer to. Labels are indexes of its table.
+struct UsablePacks: Sendable {
   struct PackID: Hashable, Sendable {
     var label: Int
     var number: Int
   }
+  var present: Set<PackID> = []
+  /// Labels all of whose packs count as present.
+  var trustedLabels: Set<Int> = []
 
-  /// Reads all parts of `backup`'s table. `labels` maps the old table's label indexes to the new one's; a block in a
-  /// pack of `missingPacks` (new indexes) counts as changed, so that the backup heals what was lost.
-  init(
-    _ repository: Repository, _ backup: CatalogedBackup, labels: [Int?], missingPacks: Set<PackID>
-  ) throws(TidemarkError) {
-    self.labels = labels
-    self.missingPacks = missingPacks
-    blockSize = backup.manifest.blockSize
-    spool = try SpoolFile(directory: repository.stateDirectory)
-    var index: [UInt64: (offset: Int64, byteCount: Int)] = [:]
-    index.reserveCapacity(min(backup.manifest.fileCount, 1 << 24))
-    var written: Int64 = 0
-    for part in 1...backup.manifest.fileTableParts {
-      try Termination.check()
-      let name = backup.layout.fileTablePart(backup.label, part)
-      let (plaintext, _) = try repository.readSealed(.fileTable, name, limit: FileTable.partByteCountMax)
-      var decoder = try FileTablePartDecoder(plaintext)
-      var start = decoder.position
-      // The spool holds each entry behind a part's head, so that one entry reads as a part of its own.
-      let head = Array(plaintext[..<start])
-      while let entry = try decoder.next() {
-        defer { start = decoder.position }
-        guard case .file = entry.content else { continue }
-        let bytes = head + plaintext[start..<decoder.position]
-        try spool.append(bytes, at: written)
-        index[Self.hash(entry.path)] = (written, bytes.count)
-        written += Int64(bytes.count)
-      }
-    }
-    self.index = index
+  func contains(label: Int, number: Int) -> Bool {
+    trustedLabels.contains(label) || present.contains(PackID(label: label, number: number))
+  }
+}
+
+/// Look-ups in the file tables of earlier backups.
+final class PreviousFileTable: Sendable {
+  /// One backup's table.
+  struct Source {
+    /// The names of its parts, in order.
+    var parts: [ObjectName]
+    /// The new table's index for each of its label indexes; `nil`, or beyond the end, for one that can't be referred to.
+    var labels: [Int?]
+    var expectedFileCount: Int
   }
 
-  /// The file at `path` in the previous backup.
-  func file(at path: String) throws(TidemarkError) -> PreviousFile? {
-    guard let place = index[Self.hash(path)] else { return nil }
-    var decoder = try FileTablePartDecoder(try spool.read(place.byteCount, at: place.offset))
+  private struct Place {
+    var offset: Int64
+    var byteCount: Int32
+    /// Which source it is from: decides the labels.
+    var source: Int32
+  }
+
+  private let spool: SpoolFile
+  /// Hash of the path → where its entries lie in the spool.
+  private let indexes: [[UInt64: Place]]
+  private let labels: [[Int?]]
+  private let packs: UsablePacks
+
+  /// Reads all parts of `sources`. A block outside of `packs` counts as changed, so that the backup heals what was lost.
+  /// A source whose blocks have another size than `blockSize` is passed over.
+  init(
+    _ repository: Repository, _ sources: [Source], blockSize: Int, packs: UsablePacks
+  ) throws(TidemarkError) {
+    labels = sources.map(\.labels)
+    self.packs = packs
+    spool = try SpoolFile(directory: repository.stateDirectory)
+    var indexes: [[UInt64: Place]] = []
+    var written: Int64 = 0
+    for (number, source) in sources.enumerated() {
+      var index: [UInt64: Place] = [:]
+      index.reserveCapacity(min(source.expectedFileCount, 1 << 24))
+      for part in source.parts {
+        try Termination.check()
+        let (plaintext, _) = try repository.readSealed(.fileTable, part, limit: FileTable.partByteCountMax)
+        var decoder = try FileTablePartDecoder(plaintext)
+        guard decoder.blockSize == blockSize else { break }
+        var start = decoder.position
+        // The spool holds each entry behind a part's head, so that one entry reads as a part of its own.
+        let head = Array(plaintext[..<start])
+        while let entry = try decoder.next() {
+          defer { start = decoder.position }
+          guard case .file = entry.content else { continue }
+          let bytes = head + plaintext[start..<decoder.position]
+          try spool.append(bytes, at: written)
+          index[Self.hash(entry.path)] = Place(
+            offset: written, byteCount: Int32(bytes.count), source: Int32(number))
+          written += Int64(bytes.count)
+        }
+      }
+      indexes.append(index)
+    }
+    self.indexes = indexes
+  }
+
+  /// The file at `path` in each earlier backup that has it.
+  func files(at path: String) throws(TidemarkError) -> [PreviousFile] {
+    let hash = Self.hash(path)
+    var found: [PreviousFile] = []
+    for index in indexes {
+      guard let place = index[hash], let file = try read(place, path) else { continue }
+      found.append(file)
+    }
+    return found
+  }
+
+  private func read(_ place: Place, _ path: String) throws(TidemarkError) -> PreviousFile? {
+    var decoder = try FileTablePartDecoder(try spool.read(Int(place.byteCount), at: place.offset))
     // Another path of the same hash: as good as unknown.
     guard let entry = try decoder.next(), entry.path == path,
       case .file(_, _, let digests, let runs) = entry.content
     else { return nil }
-    var mapped: [BlockRun] = []
+    let labels = labels[Int(place.source)]
+    var mapped: [(first: Int, run: BlockRun?)] = []
     mapped.reserveCapacity(runs.count)
+    var first = 0
     for var run in runs {
-      guard run.label < labels.count, let label = labels[run.label],
-        missingPacks.isEmpty || !missingPacks.contains(PackID(label: label, number: run.pack))
-      else { return nil }
-      run.label = label
-      mapped.append(run)
+      let count = run.count
+      if run.label < labels.count, let label = labels[run.label],
+        packs.contains(label: label, number: run.pack)
+      {
+        run.label = label
+        mapped.append((first, run))
+      } else {
+        mapped.append((first, nil))
+      }
+      first += count
     }
     return PreviousFile(digests: digests, runs: mapped)
   }

@@ -69,10 +69,12 @@ final class Installation: Sendable {
     for server in servers { _ = try? server.stop() }
   }
 
-  /// Runs the program as PostgreSQL's user.
-  func run(_ arguments: [String]) throws -> ProgramOutcome {
+  /// Runs the program as PostgreSQL's user, with `environment` added to ours.
+  func run(_ arguments: [String], environment: [String: String] = [:]) throws -> ProgramOutcome {
     let command = PostgresServer.unprivileged(
-      program, ["--config", configuration, "--log-level", "warning"] + arguments)
+      "/usr/bin/env",
+      environment.map { "\($0.key)=\($0.value)" } + [program, "--config", configuration, "--log-level", "warning"]
+        + arguments)
     return try ChildProcess.run(
       command[0], Array(command.dropFirst()), workingDirectory: "/", deadline: .after(.seconds(240)))
   }
