@@ -1,75 +1,83 @@
-// Where credentials come from: the configured file, the environment, the shared credentials file. They are asked for
-// anew for each request, so that a rotated file is used without a restart. Web identity and instance metadata are not
-// read yet: where nothing else is there, the error says which places were tried.
+// Where credentials come from. The configured file, if there is one, and nothing else; otherwise the first of these that
+// is there, as in AWS's own SDKs: the environment, a web identity, the shared credentials file, the container's service,
+// the instance's metadata. A source that is there and fails is an error: the next one would be somebody else's rights.
+//
+// They are asked for anew for each request, so that a rotated file is used without a restart. What is fetched over the
+// network is kept until shortly before it expires. Where nobody answers, that is remembered, so it costs its time once.
 import Diagnostics
 import Foundation
+import Synchronization
 import SystemSupport
 
 package final class CredentialsProvider: Sendable {
   private enum Source: Sendable {
     case fixed(Credentials)
     case file(String, profile: String)
-    case surroundings(profile: String?)
+    case surroundings(CredentialsSurroundings, profile: String?)
   }
+
+  private struct Kept {
+    var credentials: Credentials
+    /// When they are to be fetched anew; `nil` for never.
+    var renewal: ContinuousClock.Instant?
+  }
+
+  /// Fetched credentials are renewed this long before they expire, or at half of a shorter life.
+  static let renewalMargin = Duration.seconds(300)
+  /// How soon a renewal that failed, or brought credentials that are as good as expired, is tried again.
+  private static let renewalPause = Duration.seconds(30)
+
   private let source: Source
+  /// Held while credentials are fetched: of several threads one asks, and the others wait for its answer.
+  private let kept = Mutex<Kept?>(nil)
 
   package init(fixed: Credentials) { source = .fixed(fixed) }
 
-  /// `file` is the configured one; without it the environment and then the shared credentials file are used.
-  package init(file: String?, profile: String?) {
-    source = file.map { .file($0, profile: profile ?? "default") } ?? .surroundings(profile: profile)
+  /// `file` is the configured one; without it, what the process's surroundings offer.
+  package init(
+    file: String?, profile: String?, environment: [String: String] = ProcessInfo.processInfo.environment
+  ) {
+    source =
+      file.map { .file($0, profile: profile ?? "default") }
+      ?? .surroundings(CredentialsSurroundings(environment), profile: profile)
   }
 
-  /// - Throws: `credentials-missing`, `key-file-mode-open`, and what reading the file throws.
-  package func current() throws(TidemarkError) -> Credentials {
+  /// The credentials for one request.
+  /// - Throws: `credentials-missing`, `key-file-mode-open`, what reading the file throws, and, where credentials come
+  ///   over the network, `access-denied`, `region-unreachable` and `store-answer-invalid`.
+  package func current(deadline: Deadline = .never) throws(TidemarkError) -> Credentials {
     switch source {
     case .fixed(let credentials): return credentials
-    case .file(let path, let profile): return try Self.read(path, profile: profile)
-    case .surroundings(let profile):
-      let environment = ProcessInfo.processInfo.environment
-      if let key = environment["AWS_ACCESS_KEY_ID"], let secret = environment["AWS_SECRET_ACCESS_KEY"] {
-        return Credentials(
-          accessKey: key, secretKey: secret, sessionToken: environment["AWS_SESSION_TOKEN"], origin: "the environment")
+    case .file(let path, let profile): return try SharedCredentialsFile.read(path, profile: profile)
+    case .surroundings(let surroundings, let profile):
+      return try kept.withLock { (kept) throws(TidemarkError) -> Credentials in
+        if let kept, kept.renewal.map({ .now < $0 }) ?? false { return kept.credentials }
+        do throws(TidemarkError) {
+          let credentials = try surroundings.credentials(profile: profile, deadline: deadline)
+          // What is read from memory or a file is read anew each time.
+          kept = credentials.expires.map { Kept(credentials: credentials, renewal: Self.renewal(expires: $0)) }
+          return credentials
+        } catch {
+          // The old ones may still be good: the store decides that, not a service that is ill at the moment.
+          guard var old = kept, error.code != .interrupted, let expires = old.credentials.expires,
+            Double(expires) > Timestamp.now()
+          else { throw error }
+          old.renewal = .now + Self.renewalPause
+          kept = old
+          return old.credentials
+        }
       }
-      let home = environment["HOME"] ?? "/root"
-      let path = environment["AWS_SHARED_CREDENTIALS_FILE"] ?? "\(home)/.aws/credentials"
-      if fileExists(path) {
-        return try Self.read(path, profile: profile ?? environment["AWS_PROFILE"] ?? "default")
-      }
-      throw TidemarkError(
-        .credentialsMissing, "there are no credentials for the store",
-        cause: "neither AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY nor \(path) are there",
-        next: "set the region's credentials-file")
     }
   }
 
-  /// Nothing is cached, so there is nothing to renew.
-  package func renew() {}
+  /// The store refused `rejected` as expired: the next request gets others, if there are any.
+  package func renew(rejected: Credentials) {
+    // Another thread may have renewed them already.
+    kept.withLock { if $0?.credentials.accessKey == rejected.accessKey { $0 = nil } }
+  }
 
-  private static func read(_ path: String, profile: String) throws(TidemarkError) -> Credentials {
-    var status = stat()
-    guard stat(path, &status) == 0 else { throw systemError("cannot read the credentials file", path) }
-    guard status.st_mode & 0o077 == 0 else {
-      throw TidemarkError(
-        .keyFileModeOpen, "others may read the credentials file", object: path,
-        cause: "its mode is \(String(status.st_mode & 0o7777, radix: 8))", next: "chmod 600 \(path)")
-    }
-    var section = ""
-    var fields: [String: String] = [:]
-    for line in String(decoding: try readFile(path, limit: 1 << 20), as: UTF8.self).split(whereSeparator: \.isNewline) {
-      let text = line.trimmingCharacters(in: .whitespaces)
-      if text.hasPrefix("["), text.hasSuffix("]") {
-        section = text.dropFirst().dropLast().trimmingCharacters(in: .whitespaces)
-      } else if section == profile, let equals = text.firstIndex(of: "="), !text.hasPrefix("#") {
-        let key = text[..<equals].trimmingCharacters(in: .whitespaces).lowercased()
-        fields[key] = text[text.index(after: equals)...].trimmingCharacters(in: .whitespaces)
-      }
-    }
-    guard let key = fields["aws_access_key_id"], let secret = fields["aws_secret_access_key"] else {
-      throw TidemarkError(
-        .credentialsMissing, "the credentials file has no key and secret for the profile", object: path,
-        cause: "profile '\(profile)'", next: "give it aws_access_key_id and aws_secret_access_key below [\(profile)]")
-    }
-    return Credentials(accessKey: key, secretKey: secret, sessionToken: fields["aws_session_token"], origin: path)
+  private static func renewal(expires: Int64) -> ContinuousClock.Instant {
+    let life = Duration.seconds(Double(expires) - Timestamp.now())
+    return .now + max(renewalPause, life - min(renewalMargin, life / 2))
   }
 }

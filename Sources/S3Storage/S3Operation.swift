@@ -58,12 +58,12 @@ struct S3Refusal {
   /// Whether the store says that it doesn't implement what was asked.
   var isNotImplemented: Bool { status == 501 || code == "NotImplemented" }
 
-  /// Trap 40, and the two conflicts that S3 asks to retry.
+  /// Trap 40, the two conflicts that S3 asks to retry, and bodies that the line spoilt on their way.
   var isRetryable: Bool {
     switch status {
     case 408, 429, 500, 502, 503, 504: true
     case 409: code == "ConditionalRequestConflict" || code == "OperationAborted" || code.isEmpty
-    case 400: code == "RequestTimeout"
+    case 400: ["RequestTimeout", "BadDigest", "XAmzContentSHA256Mismatch", "IncompleteBody"].contains(code)
     default: false
     }
   }

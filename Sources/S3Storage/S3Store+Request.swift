@@ -59,7 +59,7 @@ extension S3Store {
     var hasRenewedCredentials = false
     while true {
       try Termination.check()
-      let credentials = try configuration.credentials.current()
+      let credentials = try configuration.credentials.current(deadline: deadline)
       var timeout = min(configuration.limits.attempt, deadline.remaining ?? configuration.limits.attempt)
       if repetition == 0 { timeout = max(timeout, configuration.limits.firstAttempt) }
       let exchange = try send(operation, credentials, timeout: timeout)
@@ -76,7 +76,7 @@ extension S3Store {
           problem = exhaustedError(refusal, operation, attempts: repetition + 1)
         } else if !hasRenewedCredentials, Self.mayHaveExpired(refusal, credentials) {
           hasRenewedCredentials = true
-          configuration.credentials.renew()
+          configuration.credentials.renew(rejected: credentials)
           continue
         } else {
           if let error = permanentError(refusal, operation, credentials) { throw error }

@@ -33,10 +33,12 @@ struct CommandContext: Sendable {
     let layout = try ClusterLayout(cluster: configuration.cluster)
     let state = configuration.stateDirectory
     var regions: [BackupRepository.Region] = []
+    // One for all regions that use the same: what is fetched over the network is fetched once.
+    var surroundings: [String?: CredentialsProvider] = [:]
     for region in configuration.repository.regions {
       regions.append(
         BackupRepository.Region(
-          name: region.name, store: try store(region), prefix: configuration.repository.prefix,
+          name: region.name, store: try store(region, &surroundings), prefix: configuration.repository.prefix,
           health: RegionHealth(path: "\(state)/regions/\(region.name)")))
     }
     let durability = configuration.repository.durability
@@ -49,18 +51,27 @@ struct CommandContext: Sendable {
       keys: try keys(), stateDirectory: state, compressionLevel: configuration.compression.level, logger: logger)
   }
 
-  private func store(_ region: Configuration.Region) throws(TidemarkError) -> any ObjectStore {
+  private func store(
+    _ region: Configuration.Region, _ surroundings: inout [String?: CredentialsProvider]
+  ) throws(TidemarkError) -> any ObjectStore {
     switch region.store {
     case .directory(let path): return DirectoryStore(root: path)
     case .bucket(let bucket):
       var limits = S3Limits()
       limits.connect = bucket.connectTimeout
       limits.silence = bucket.silenceLimit
+      let credentials: CredentialsProvider
+      if let file = bucket.credentialsFile {
+        credentials = CredentialsProvider(file: file, profile: bucket.profile)
+      } else {
+        credentials = surroundings[bucket.profile] ?? CredentialsProvider(file: nil, profile: bucket.profile)
+        surroundings[bucket.profile] = credentials
+      }
       return try S3Store(
         configuration: S3Configuration(
           endpoint: bucket.endpoint.description, bucket: bucket.name, region: bucket.region,
           addressing: bucket.addressing == .path ? .path : .virtualHosted,
-          credentials: CredentialsProvider(file: bucket.credentialsFile, profile: bucket.profile),
+          credentials: credentials,
           certificateAuthorityFile: bucket.caFile, limits: limits))
     }
   }

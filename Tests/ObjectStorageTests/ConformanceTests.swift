@@ -13,7 +13,7 @@ struct ConformanceTests {
     let (store, prefix) = try tested.open()
     let key = try ObjectKey("\(prefix)/a/b.c_d-e/object")
     let bytes = pattern(100_000)
-    #expect(try store.create(key, bytes, deadline: patience) == .created)
+    #expect(tested.creations.contains(try store.create(key, bytes, deadline: patience)))
     #expect(try store.read(key, range: nil, deadline: patience) == bytes)
     let information = try #require(try store.information(key, deadline: patience))
     #expect(information.key == key)
@@ -21,7 +21,7 @@ struct ConformanceTests {
     #expect(abs(Double(information.modified) - nowInSeconds()) < 3600)
     let statistics = store.statistics
     #expect(statistics.requests >= 3)
-    #expect(statistics.failures == 0)
+    #expect(statistics.failures == 0 || tested.isFaulty)
     #expect(statistics.bytesSent >= 100_000)
     #expect(statistics.bytesReceived >= 100_000)
   }
@@ -30,7 +30,7 @@ struct ConformanceTests {
   func neverOverwritten(_ tested: TestedStore) throws {
     let (store, prefix) = try tested.open()
     let key = try ObjectKey("\(prefix)/object")
-    #expect(try store.create(key, [1, 2, 3], deadline: patience) == .created)
+    #expect(tested.creations.contains(try store.create(key, [1, 2, 3], deadline: patience)))
     #expect(try store.create(key, [4, 5, 6, 7], deadline: patience) == .exists)
     #expect(try store.create(key, [1, 2, 3], deadline: patience) == .exists)
     #expect(try store.read(key, range: nil, deadline: patience) == [1, 2, 3])
@@ -47,10 +47,11 @@ struct ConformanceTests {
         if outcome == .created { creators.withLock { $0.append(index) } }
       }
       let winners = creators.withLock { $0 }
-      #expect(winners.count == 1)
-      let winner = try #require(winners.first)
-      #expect(
-        try store.read(key, range: nil, deadline: patience) == [UInt8](repeating: UInt8(winner), count: 1000))
+      let content = try store.read(key, range: nil, deadline: patience)
+      #expect(content.count == 1000 && Set(content).count == 1)
+      // Whose answer was lost created it, and doesn't know.
+      #expect(winners.count == 1 || tested.isFaulty && winners.isEmpty)
+      if let winner = winners.first { #expect(content.first == UInt8(winner)) }
     }
   }
 
@@ -62,7 +63,7 @@ struct ConformanceTests {
     // Again, with the probe already there.
     #expect(try store.honoursConditionalCreation(probe: key, deadline: patience) == tested.isConditional)
     #expect(try store.create(key, [1], deadline: patience) == .exists)
-    #expect(try store.create(try ObjectKey("\(prefix)/other"), [1], deadline: patience) == .created)
+    #expect(tested.creations.contains(try store.create(try ObjectKey("\(prefix)/other"), [1], deadline: patience)))
   }
 
   @Test("ranges are cut at the object's end", arguments: TestedStore.allCases)
@@ -91,7 +92,7 @@ struct ConformanceTests {
   func emptyObject(_ tested: TestedStore) throws {
     let (store, prefix) = try tested.open()
     let key = try ObjectKey("\(prefix)/empty")
-    #expect(try store.create(key, [], deadline: patience) == .created)
+    #expect(tested.creations.contains(try store.create(key, [], deadline: patience)))
     #expect(try store.create(key, [1], deadline: patience) == .exists)
     #expect(try store.read(key, range: nil, deadline: patience) == [])
     #expect(try store.read(key, range: .bytes(offset: 0, count: 10), deadline: patience) == [])
@@ -116,7 +117,7 @@ struct ConformanceTests {
       #expect(try failure { try store.read(key, range: .suffix(count: 2), deadline: patience) }.code == .objectNotFound)
     }
     #expect(try store.keys(prefix: "\(prefix)/nothing") == [])
-    #expect(store.statistics.failures == 0)
+    #expect(store.statistics.failures == 0 || tested.isFaulty)
   }
 
   @Test("listings are complete and in order, page by page", arguments: TestedStore.allCases)
@@ -176,7 +177,7 @@ struct ConformanceTests {
     #expect(try store.delete(keys, deadline: patience) == [])
     #expect(try store.keys(prefix: prefix) == [])
     // A key is free again after its deletion.
-    #expect(try store.create(keys[0], [2], deadline: patience) == .created)
+    #expect(tested.creations.contains(try store.create(keys[0], [2], deadline: patience)))
   }
 
   @Test("a large object makes the round", arguments: TestedStore.allCases)
@@ -187,7 +188,7 @@ struct ConformanceTests {
     var bytes: [UInt8] = []
     bytes.reserveCapacity(32 << 20)
     for index in 0..<32 { bytes += piece.map { $0 &+ UInt8(index) } }
-    #expect(try store.create(key, bytes, deadline: patience) == .created)
+    #expect(tested.creations.contains(try store.create(key, bytes, deadline: patience)))
     #expect(try store.read(key, range: nil, deadline: patience) == bytes)
     let offset = 17 << 20
     #expect(
@@ -203,7 +204,7 @@ struct ConformanceTests {
       for round in 0..<5 {
         let key = try ObjectKey("\(prefix)/\(index)/\(round)")
         let bytes = pattern(50_000, seed: index * 100 + round)
-        guard try store.create(key, bytes, deadline: patience) == .created,
+        guard tested.creations.contains(try store.create(key, bytes, deadline: patience)),
           try store.read(key, range: nil, deadline: patience) == bytes,
           try store.information(key, deadline: patience)?.byteCount == 50_000
         else { throw TidemarkError(.objectDamaged, "not what was written", object: key.text) }

@@ -1,4 +1,5 @@
-// The stores that the conformance suite runs against: a directory, and three real S3 servers, started once.
+// The stores that the conformance suite runs against: a directory, three real S3 servers, and two of them behind a proxy
+// that injects faults at random. All are started once.
 import Diagnostics
 import Glibc
 import ObjectStorage
@@ -8,11 +9,17 @@ import TestSupport
 
 enum TestedStore: String, CaseIterable, CustomStringConvertible {
   case directory, rclone, rcloneTLS, moto
+  /// Behind a proxy that injects what a store must get over by itself.
+  case rcloneFaulty, motoFaulty
 
   var description: String { rawValue }
 
   /// Whether the store itself refuses to create what exists.
-  var isConditional: Bool { self == .directory || self == .moto }
+  var isConditional: Bool { self == .directory || self == .moto || self == .motoFaulty }
+  /// Whether an answer may be lost: a creation that succeeded may then find the object there.
+  var isFaulty: Bool { self == .rcloneFaulty || self == .motoFaulty }
+  /// What the first creation of an object may say.
+  var creations: [CreationOutcome] { isFaulty ? [.created, .exists] : [.created] }
 
   static let bucket = "tidemark-test"
 
@@ -24,7 +31,7 @@ enum TestedStore: String, CaseIterable, CustomStringConvertible {
       let store = DirectoryStore(root: "\(try Servers.directory.get().path)/\(prefix)")
       try store.prepare()
       return (store, prefix)
-    case .rclone, .rcloneTLS, .moto:
+    case .rclone, .rcloneTLS, .moto, .rcloneFaulty, .motoFaulty:
       return (try S3Store(configuration: configuration(listPageSize: listPageSize)), prefix)
     }
   }
@@ -41,10 +48,14 @@ enum TestedStore: String, CaseIterable, CustomStringConvertible {
       endpoint = try Servers.rcloneTLS.get().endpoint
       authority = try Servers.certificate.get().authorityPath
     case .moto: endpoint = try Servers.moto.get().endpoint
+    case .rcloneFaulty: endpoint = try Servers.rcloneProxy.get().endpoint
+    case .motoFaulty: endpoint = try Servers.motoProxy.get().endpoint
     }
+    var limits = S3Limits()
+    if isFaulty { limits.silence = .seconds(1) }
     return S3Configuration(
       endpoint: endpoint, bucket: Self.bucket, region: "us-east-1", credentials: credentials,
-      certificateAuthorityFile: authority, listPageSize: listPageSize)
+      certificateAuthorityFile: authority, limits: limits, listPageSize: listPageSize)
   }
 }
 
@@ -54,6 +65,16 @@ enum Servers {
   static let certificate = Result { try TestCertificate() }
   static let rclone = Result { try RcloneServer(buckets: [TestedStore.bucket]) }
   static let rcloneTLS = Result { try RcloneServer(buckets: [TestedStore.bucket], certificate: certificate.get()) }
+  static let rcloneProxy = Result { try faulty(rclone.get().port) }
+  static let motoProxy = Result { try faulty(moto.get().port) }
+  /// One request in twelve meets a fault.
+  private static func faulty(_ port: UInt16) throws -> FaultProxy {
+    let seed = getenv("TIDEMARK_FAULT_SEED").flatMap { UInt64(String(cString: $0)) }
+    let proxy = try FaultProxy(upstream: port, seed: seed ?? .random(in: 1...999_999))
+    print("faults before port \(port) come from seed \(proxy.seed): TIDEMARK_FAULT_SEED repeats them")
+    proxy.set(.random(probability: 0.08, among: Fault.passing))
+    return proxy
+  }
   static let moto = Result {
     let server = try MotoServer()
     try server.createBucket(TestedStore.bucket)
@@ -76,9 +97,9 @@ func pattern(_ count: Int, seed: Int = 1) -> [UInt8] {
 }
 
 extension ObjectStore {
-  func keys(prefix: String, startingAfter: String? = nil) throws -> [String] {
+  func keys(prefix: String, startingAfter: String? = nil, deadline: Deadline = patience) throws -> [String] {
     var keys: [String] = []
-    try list(prefix: prefix, startingAfter: startingAfter, deadline: patience) {
+    try list(prefix: prefix, startingAfter: startingAfter, deadline: deadline) {
       keys.append($0.key.text)
       return true
     }
