@@ -61,6 +61,9 @@ let package = Package(
     layer("WALArchive", engineLayers),
     layer("PointInTimeRestore", engineLayers + ["PostgresReplication", logging]),
 
+    layer("Retention", engineLayers + ["Configuration"]),
+    layer("Verification", engineLayers),
+
     // Service.
     layer("Configuration", ["Diagnostics", "SystemSupport", yams]),
 
@@ -68,7 +71,7 @@ let package = Package(
     layer(
       "TidemarkCommands",
       engineLayers + ["Configuration", "S3Storage", "PostgresReplication"]
-        + ["BaseBackup", "WALArchive", "PointInTimeRestore", argumentParser, logging]),
+        + ["BaseBackup", "WALArchive", "PointInTimeRestore", "Retention", "Verification", argumentParser, logging]),
     .executableTarget(name: "tidemark", dependencies: ["TidemarkCommands"], swiftSettings: strict),
 
     // Tests: `TestSupport` starts PostgreSQL and S3 servers on free ports.
@@ -81,6 +84,8 @@ let package = Package(
     tests("EnvelopeTests", ["Envelope", "Diagnostics", "SystemSupport"]),
     tests("PostgresReplicationTests", ["PostgresReplication"]),
     tests("BackupRepositoryTests", engineLayers + [logging]),
+    tests(
+      "RetentionTests", engineLayers + ["Retention", "Configuration", "S3Storage", "tidemark", logging]),
     tests("ConfigurationTests", ["Configuration", "Diagnostics"]),
     tests("EndToEndTests", ["tidemark", "Diagnostics", "SystemSupport"]),
   ],

@@ -28,6 +28,16 @@ package struct LineageCatalog: Sendable {
   package var backups: [CatalogedBackup] = []
   package var unusable: [UnusableBackup] = []
   package var systemIdentifier: SystemIdentifier { layout.systemIdentifier }
+
+  /// Orders the backups by timeline, then by stop LSN.
+  package mutating func sort() {
+    func lsn(_ backup: CatalogedBackup) -> UInt64 { (try? backup.manifest.stop)?.rawValue ?? 0 }
+    backups.sort { left, right in
+      (left.manifest.timeline, lsn(left), left.manifest.label) < (
+        right.manifest.timeline, lsn(right), right.manifest.label
+      )
+    }
+  }
 }
 
 extension Repository {
@@ -77,13 +87,20 @@ extension Repository {
 
   /// The backups of `lineage`. Manifests are opened with the identities or the writer's own key.
   package func catalog(_ lineage: LineageLayout) throws(TidemarkError) -> LineageCatalog {
-    let listing = try regions.list(prefix: lineage.backupsPrefix)
+    try catalog(lineage, listing: try regions.list(prefix: lineage.backupsPrefix))
+  }
+
+  /// The same from a listing of what is below the lineage's backups. Without `mends` nothing is written.
+  package func catalog(
+    _ lineage: LineageLayout, listing: RegionListing, mends: Bool = true
+  ) throws(TidemarkError) -> LineageCatalog {
     var catalog = LineageCatalog(layout: lineage)
     for entry in listing.entries where entry.name.lastComponent == "manifest" {
       do throws(TidemarkError) {
         let parts = entry.name.text.split(separator: "/")
         let label = try BackupLabelName(String(parts[parts.count - 2]))
-        let (plaintext, sealed) = try readSealed(.manifest, entry.name, limit: Self.manifestByteCountMax)
+        let (plaintext, sealed) = try readSealed(
+          .manifest, entry.name, limit: Self.manifestByteCountMax, mends: mends)
         let manifest = try BackupManifest(decoding: plaintext)
         guard manifest.label == label.text, manifest.systemIdentifier == lineage.systemIdentifier.description else {
           throw TidemarkError(.objectDamaged, "the manifest is another backup's", object: entry.name.text)
@@ -97,13 +114,7 @@ extension Repository {
         catalog.unusable.append(UnusableBackup(name: entry.name, error: error))
       }
     }
-    catalog.backups.sort { left, right in
-      (left.manifest.timeline, lsn(left), left.manifest.label) < (
-        right.manifest.timeline, lsn(right), right.manifest.label
-      )
-    }
+    catalog.sort()
     return catalog
   }
-
-  private func lsn(_ backup: CatalogedBackup) -> UInt64 { (try? backup.manifest.stop)?.rawValue ?? 0 }
 }

@@ -52,6 +52,8 @@ package struct LineageLayout: Sendable, Hashable {
   package var backupsPrefix: String { prefix + "backups/" }
   package var packsPrefix: String { prefix + "packs/" }
   package var walPrefix: String { prefix + "wal/" }
+  package var holdsPrefix: String { prefix + "holds/" }
+  package var releasesPrefix: String { prefix + "releases/" }
 
   package func manifest(_ label: BackupLabelName) -> ObjectName {
     ObjectName(trusted: "\(backupsPrefix)\(label)/manifest")
@@ -64,6 +66,20 @@ package struct LineageLayout: Sendable, Hashable {
   package func pack(_ label: BackupLabelName, _ number: Int) -> ObjectName {
     ObjectName(trusted: "\(packsPrefix)\(label)/\(padded(number))")
   }
+  /// Lease `number` (from 1) of a backup that is running.
+  package func lease(_ label: BackupLabelName, _ number: Int) -> ObjectName {
+    ObjectName(trusted: "\(backupsPrefix)\(label)/leases/\(padded(number))")
+  }
+  /// A hold on a backup. `id` has the form of a label: when it was made, and random digits.
+  package func hold(_ label: BackupLabelName, _ id: BackupLabelName) -> ObjectName {
+    ObjectName(trusted: "\(holdsPrefix)\(label)/\(id)")
+  }
+  /// The release of the hold `id`.
+  package func release(_ label: BackupLabelName, _ id: BackupLabelName) -> ObjectName {
+    ObjectName(trusted: "\(releasesPrefix)\(label)/\(id)")
+  }
+  /// Where the names of the packs that `label` wrote begin.
+  package func packsPrefix(_ label: BackupLabelName) -> String { "\(packsPrefix)\(label)/" }
   package func walPrefix(_ timeline: TimelineID) -> String { "\(walPrefix)\(timelineText(timeline))/" }
   package func wal(_ file: WALFileName) -> ObjectName {
     ObjectName(trusted: "\(walPrefix(file.timeline))\(file)")
@@ -89,6 +105,18 @@ package struct BackupLabelName: Hashable, Sendable, CustomStringConvertible {
     guard ObjectKey.isValid(text), !text.contains("/"), text.utf8.count <= 64 else {
       throw TidemarkError(.usage, "not a backup's label", object: text, next: "'tidemark list' shows the labels")
     }
+    self.text = text
+  }
+
+  /// A new label for what begins now.
+  package static func new(at seconds: Int64 = wallClockSeconds()) -> BackupLabelName {
+    let time = RecoveryTime(microseconds: seconds * 1_000_000).description.filter { $0 != "-" && $0 != ":" }
+    let digits = String(Int.random(in: 0...0xFFFF), radix: 16)
+    return BackupLabelName(trusted: "\(time)-\(String(repeating: "0", count: 4 - digits.count))\(digits)")
+  }
+
+  private init(trusted text: String) {
+    precondition(ObjectKey.isValid(text), "not a label: \(text)")
     self.text = text
   }
 

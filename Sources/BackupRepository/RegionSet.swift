@@ -70,6 +70,18 @@ package final class RegionSet: Sendable {
       debts: debts, log: log, readLimits: readLimits)
   }
 
+  /// The same set without the regions `names`.
+  /// - Throws: `usage` when one isn't here, or none is left.
+  package func without(_ names: [String]) throws(TidemarkError) -> RegionSet {
+    for name in names { _ = try only(name) }
+    let left = regions.filter { !names.contains($0.name) }
+    guard !left.isEmpty else { throw TidemarkError(.usage, "no region is left", next: "leave one in") }
+    return RegionSet(
+      regions: left,
+      policy: DurabilityPolicy(required: min(policy.required, left.count), degradeAfter: policy.degradeAfter),
+      marker: marker, debts: debts, log: log, readLimits: readLimits)
+  }
+
   /// Whether the region holds the repository's marker, so that its "not there" is an answer about this repository.
   func hasMarker(_ region: Region, deadline: Deadline) throws(TidemarkError) -> Bool {
     if markerSeen.withLock({ $0.contains(region.name) }) { return true }

@@ -55,6 +55,14 @@ package final class Repository: Sendable {
       compressionLevel: compressionLevel, logger: logger)
   }
 
+  /// The same repository without some regions.
+  /// - Throws: `usage` when there is no such region, or none is left.
+  package func without(regions names: [String]) throws(TidemarkError) -> Repository {
+    Repository(
+      layout: layout, regions: try regions.without(names), keys: keys, stateDirectory: stateDirectory,
+      compressionLevel: compressionLevel, logger: logger)
+  }
+
   /// The writer key, which every object that is created needs.
   /// - Throws: `key-file-invalid` when this host has none.
   package func writer() throws(TidemarkError) -> WriterKey {
@@ -69,7 +77,7 @@ package final class Repository: Sendable {
   /// Who can open an object of `kind`: the recipients, and for what incremental backups need the writer itself.
   package func recipients(for kind: ObjectKind) throws(TidemarkError) -> [RecipientPublicKey] {
     switch kind {
-    case .manifest, .fileTable: keys.recipients + [try writer().ownRecipient]
+    case .manifest, .fileTable, .hold, .release, .lease: keys.recipients + [try writer().ownRecipient]
     default: keys.recipients
     }
   }
@@ -85,10 +93,11 @@ package final class Repository: Sendable {
 
   /// Reads, checks and opens a whole object from whichever region has a good copy.
   /// - Parameter limit: the plaintext bytes that are accepted.
+  /// With `mends`, a copy that a region lacks or that is damaged is restored from the good one.
   package func readSealed(
-    _ kind: ObjectKind, _ name: ObjectName, limit: Int, limits: ReadLimits? = nil
+    _ kind: ObjectKind, _ name: ObjectName, limit: Int, mends: Bool = true, limits: ReadLimits? = nil
   ) throws(TidemarkError) -> (plaintext: [UInt8], sealed: [UInt8]) {
-    try regions.read(name, limits: limits) { bytes, _ in
+    try regions.read(name, mends: mends, limits: limits) { bytes, _ in
       let opened = try SealedObject.open(
         bytes, expectedName: name.text, expectedKind: kind, trustedWriters: self.keys.trustedWriters,
         identities: self.keys.openers)

@@ -24,6 +24,8 @@ package struct BackupOptions: Sendable {
   /// KiB per second, as the server limits it.
   package var transferRateMax: Int?
   package var toolVersion = ""
+  /// How long what the backup refers to is protected without a renewal.
+  package var leaseLength = BackupLease.usualLength
 
   package init(connection: ConnectionInfo) { self.connection = connection }
 }
@@ -89,6 +91,8 @@ package struct BackupRun {
     fill(&manifest, from: server, capture)
 
     let base = try previousBackups(layout, &remarks)
+    let lease = try takeLease(layout, label, base)
+    defer { lease.release() }
     manifest.labels = [label.text] + base.labels
     manifest.predecessor = base.predecessor.map { .init(label: $0.label.text, sha256: $0.manifestDigest) }
 
@@ -116,10 +120,7 @@ package struct BackupRun {
 
     progress(BackupProgress(stage: .committing, byteCount: 0, estimatedByteCount: 0))
     manifest.stopTime = Date().timeIntervalSince1970
-    let name = layout.manifest(label)
-    CrashPoint.reach("backup.before-manifest")
-    try repository.regions.create(name, try repository.seal(.manifest, name, try manifest.encoded()))
-    CrashPoint.reach("backup.after-manifest")
+    try commit(manifest, layout, label, lease)
     return BackupReport(
       manifest: manifest, seconds: (ContinuousClock.now - begin).seconds, streamSeconds: streamSeconds,
       walWaitSeconds: walWaitSeconds, remarks: remarks)

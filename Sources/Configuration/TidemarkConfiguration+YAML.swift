@@ -52,13 +52,20 @@ extension TidemarkConfiguration {
     let objectivesSection = section.section("objectives", keys: ["rto", "rpo"])
     objectives = Objectives(
       rto: objectivesSection.positiveDuration("rto"), rpo: objectivesSection.positiveDuration("rpo"))
+    retention =
+      section.has("retention") ? RetentionPolicy(section.section("retention", keys: RetentionPolicy.keys)) : nil
+    retentionFile = section.absolutePath("retention-file")
+    if section.has("retention"), section.has("retention-file") {
+      section.refuse("retention-file", "stands beside 'retention': say it in one place")
+    }
+    status = StatusThresholds(section.section("status", keys: StatusThresholds.keys))
     stateDirectory = section.absolutePath("state-directory") ?? "/var/lib/tidemark"
     try problems.throwIfAny()
   }
 
   private static let keys = [
     "cluster", "postgres", "repository", "encryption", "compression", "attachments", "limits", "objectives",
-    "state-directory",
+    "retention", "retention-file", "status", "state-directory",
   ]
 
   private static func unreadable(_ path: String, _ error: TidemarkError) -> TidemarkError {
@@ -71,7 +78,7 @@ extension TidemarkConfiguration {
       .configurationUnreadable, "cannot read the configuration", object: path, cause: error.cause, next: next)
   }
 
-  private static func compose(_ yaml: String, file: String) throws(TidemarkError) -> Node {
+  static func compose(_ yaml: String, file: String) throws(TidemarkError) -> Node {
     let problems = ConfigurationProblems(file: file)
     do {
       if let node = try Yams.compose(yaml: yaml), !yaml.isEmpty { return node }

@@ -16,6 +16,10 @@ package struct TidemarkConfiguration: Sendable, Equatable {
   package var attachments: [String]
   package var limits: Limits
   package var objectives: Objectives
+  /// What `expire` keeps, where it is said here and not in ``retentionFile``.
+  package var retention: RetentionPolicy?
+  package var retentionFile: String?
+  package var status: StatusThresholds
   /// Where journals, locks and the agent's socket are.
   package var stateDirectory: String
 

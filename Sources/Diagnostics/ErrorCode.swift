@@ -51,6 +51,8 @@ package enum ErrorCode: String, Sendable, CaseIterable {
   case repositoryMissing = "repository-missing"
   case repositoryForeign = "repository-foreign"
   case backupNotFound = "backup-not-found"
+  case backupProtected = "backup-protected"
+  case leaseExpired = "lease-expired"
   case durabilityNotReached = "durability-not-reached"
   case systemIdentifierForeign = "system-identifier-foreign"
 
@@ -84,10 +86,10 @@ package enum ErrorCode: String, Sendable, CaseIterable {
       .permission
     case .walFileInvalid, .walFileForeign, .walConflict, .systemIdentifierForeign, .repositoryForeign,
       .targetUnreachable, .targetNotEmpty, .targetInUse, .pathUnsafe, .spaceInsufficient, .backupNotFound,
-      .repositoryMissing, .serverUnsuitable, .walAbsent:
+      .repositoryMissing, .serverUnsuitable, .walAbsent, .backupProtected:
       .refused
     case .localIO: .localIO
-    case .locked, .interrupted: .tryAgain
+    case .locked, .interrupted, .leaseExpired: .tryAgain
     case .internalFault: .software
     }
   }

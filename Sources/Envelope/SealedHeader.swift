@@ -13,6 +13,9 @@ package enum ObjectKind: UInt8, Sendable, CaseIterable {
   case manifest = 7
   case report = 8
   case walTail = 9
+  case hold = 10
+  case release = 11
+  case lease = 12
 }
 
 /// What a header says in clear about the plaintext. Only WAL has a digest here: it must be compared by hosts that can't

@@ -74,7 +74,8 @@ package struct Tidemark: ParsableCommand {
     version: Version.text,
     subcommands: [
       InitCommand.self, CheckCommand.self, BackupCommand.self, ListCommand.self, ShowCommand.self,
-      WALPushCommand.self, WALFetchCommand.self, RestoreCommand.self, SyncCommand.self, KeysCommand.self,
+      WALPushCommand.self, WALFetchCommand.self, RestoreCommand.self, SyncCommand.self, ExpireCommand.self,
+      HoldCommand.self, ReleaseCommand.self, KeysCommand.self,
     ])
 
   package init() {}

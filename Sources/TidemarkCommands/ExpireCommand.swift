@@ -1,0 +1,120 @@
+// `expire`: applies the retention policy and says for each backup why it stays or goes.
+import ArgumentParser
+import BackupRepository
+import Configuration
+import Diagnostics
+import Retention
+import SystemSupport
+
+struct ExpireCommand: TidemarkCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "expire", abstract: "Delete what the retention policy doesn't keep.",
+    discussion: "Manifests go first, then packs and file tables that nothing names, then WAL. What nothing names stays "
+      + "for the policy's grace. Findings end with status 1.")
+  @OptionGroup var global: GlobalOptions
+  @Flag(help: "Say what would be deleted and why, and delete nothing.") var dryRun = false
+  @Option(help: "Delete this backup alone, whatever keeps it but a hold and the newest ones (repeatable).")
+  var remove: [String] = []
+  @Option(help: "Don't wait for a region that can't be asked, and leave it out (repeatable).")
+  var withoutRegion: [String] = []
+
+  struct Backup: Codable {
+    var label: String
+    /// keep or expire
+    var decision: String
+    var rules: [RetentionRule]
+    var reasons: [String]
+    var deleted: Bool
+  }
+  struct Lineage: Codable {
+    var systemIdentifier: String
+    var backups: [Backup]
+    var unfinished: [String: String]
+    var packs: ExpiredObjects
+    var fileTables: ExpiredObjects
+    var wal: ExpiredObjects
+    var walFrom: [String]
+  }
+  struct Report: Codable {
+    var dryRun: Bool
+    var lineages: [Lineage]
+    var locked: [RefusedDeletion]
+    var findings: [String]
+    var remarks: [String]
+    var regionsNotAsked: [String]
+    var events: [RegionEvent]
+    var regions: [String: RegionReport]
+  }
+
+  func execute() throws(TidemarkError) -> Int32 {
+    let context = try CommandContext(global)
+    var repository = try context.repository()
+    if !withoutRegion.isEmpty { repository = try repository.without(regions: withoutRegion) }
+    var options = ExpireOptions(try context.retentionPolicy())
+    options.isDryRun = dryRun
+    options.removes = remove
+    let result = try ExpireRun(repository, options).run()
+    let report = Report(
+      dryRun: dryRun, lineages: result.lineages.map { lineage($0) }, locked: result.locked, findings: result.findings,
+      remarks: result.remarks, regionsNotAsked: result.regionsNotAsked.sorted(),
+      events: repository.regions.log.events, regions: RegionReport.all(repository))
+    try context.print(report) { text(report) }
+    return report.findings.isEmpty ? 0 : ExitStatus.findings.rawValue
+  }
+
+  private func lineage(_ expiry: LineageExpiry) -> Lineage {
+    let gone = Set(expiry.expired)
+    var backups = expiry.decisions.map { decision in
+      let label = decision.candidate.label
+      let expires = remove.isEmpty ? decision.expires : gone.contains(label)
+      return Backup(
+        label: label, decision: expires ? "expire" : "keep", rules: expires ? [] : decision.rules,
+        reasons: remove.isEmpty ? decision.explanations : [expires ? "asked for by --remove" : "not asked for"],
+        deleted: !dryRun && gone.contains(label))
+    }
+    // What was removed without having been readable has no decision.
+    for label in expiry.expired where !backups.contains(where: { $0.label == label }) {
+      backups.append(
+        Backup(label: label, decision: "expire", rules: [], reasons: ["asked for by --remove"], deleted: !dryRun))
+    }
+    return Lineage(
+      systemIdentifier: expiry.systemIdentifier.description, backups: backups, unfinished: expiry.unfinished,
+      packs: expiry.packs, fileTables: expiry.fileTables, wal: expiry.wal,
+      walFrom: expiry.continuousFrom.map(\.description))
+  }
+
+  private func text(_ report: Report) -> String {
+    var lines: [String] = []
+    for lineage in report.lineages {
+      lines.append("lineage \(lineage.systemIdentifier)")
+      for backup in lineage.backups {
+        lines.append("  \(backup.decision == "keep" ? "keep  " : "expire") \(backup.label)")
+        lines += backup.reasons.map { "           \($0)" }
+      }
+      for (label, what) in lineage.unfinished.sorted(by: { $0.key < $1.key }) {
+        lines.append("  unfinished \(label): \(what)")
+      }
+      for (name, objects) in [
+        ("packs", lineage.packs), ("file tables", lineage.fileTables), ("WAL files", lineage.wal),
+      ] {
+        lines.append(
+          "  \(name): \(objects.kept) kept, \(objects.deleted) \(report.dryRun ? "to be deleted" : "deleted") "
+            + "(\(Size(objects.deletedBytes))), \(objects.waiting) waiting")
+      }
+      if !lineage.walFrom.isEmpty { lines.append("  all WAL stays from \(lineage.walFrom.joined(separator: ", ")) on") }
+    }
+    if report.lineages.isEmpty { lines.append("there is no backup yet") }
+    for locked in report.locked { lines.append("locked in \(locked.region): \(locked.object) (\(locked.reason))") }
+    lines += report.remarks.map { "remark: \($0)" } + report.findings.map { "finding: \($0)" }
+    if report.dryRun { lines.append("a dry run: nothing was deleted") }
+    return lines.joined(separator: "\n") + "\n"
+  }
+}
+
+extension CommandContext {
+  /// The policy of the configuration or of the file that it names; without both one that keeps everything.
+  func retentionPolicy() throws(TidemarkError) -> RetentionPolicy {
+    if let path = configuration.retentionFile { return try RetentionPolicy(contentsOf: path) }
+    return configuration.retention ?? RetentionPolicy()
+  }
+}
