@@ -37,6 +37,7 @@ extension RegionSet {
   ) throws(TidemarkError) -> CreationReport {
     let outcomes = Mutex<[String: Attempt]>([:])
     let changed = Condition()
+    let body = ObjectBody(bytes)
     let enough = min(policy.required, regions.count)
     // Set when the caller has its answer: what is still running then stops trying.
     let settled = Cancellation()
@@ -46,7 +47,7 @@ extension RegionSet {
     let threads = regions.map { region in
       WorkerThread<Void>("put-\(region.name)") { [self] in
         let outcome = createInRegion(
-          region, name, bytes, skipsDown: hasHealthy, settled: settled, isSame: isSame)
+          region, name, body, skipsDown: hasHealthy, settled: settled, isSame: isSame)
         outcomes.withLock { $0[region.name] = outcome }
         changed.signal()
       }
@@ -120,7 +121,7 @@ extension RegionSet {
 
   /// Creates the object in one region, trying until the region has been failing for `degrade-after`.
   private func createInRegion(
-    _ region: Region, _ name: ObjectName, _ bytes: [UInt8], skipsDown: Bool, settled: Cancellation,
+    _ region: Region, _ name: ObjectName, _ body: ObjectBody, skipsDown: Bool, settled: Cancellation,
     isSame: @Sendable (Region) throws -> Bool
   ) -> Attempt {
     let failingFor = region.health.failingFor
@@ -137,7 +138,7 @@ extension RegionSet {
     while true {
       do throws(TidemarkError) {
         try Termination.check()
-        return .held(try createOnce(region, name, bytes, settled: settled, deadline: deadline, isSame: isSame))
+        return .held(try createOnce(region, name, body, settled: settled, deadline: deadline, isSame: isSame))
       } catch {
         if !Self.isRefusal(error) {
           log.record(.failed, region: region.name, object: name, detail: error.description)
@@ -158,13 +159,13 @@ extension RegionSet {
   }
 
   private func createOnce(
-    _ region: Region, _ name: ObjectName, _ bytes: [UInt8], settled: Cancellation, deadline: Deadline,
+    _ region: Region, _ name: ObjectName, _ body: ObjectBody, settled: Cancellation, deadline: Deadline,
     isSame: @Sendable (Region) throws -> Bool
   ) throws(TidemarkError) -> CreationOutcome {
     CrashPoint.reach("create.before-put")
     let wasFailing = region.health.failingFor != nil
     let outcome = try region.request(cancelledBy: settled) { store throws(TidemarkError) in
-      try store.create(region.key(name), bytes, deadline: deadline)
+      try store.create(region.key(name), body, deadline: deadline)
     }
     CrashPoint.reach("create.after-put")
     if wasFailing { log.record(.recovered, region: region.name) }

@@ -9,14 +9,15 @@ extension RegionSet {
   ///
   /// Regions are asked in the order of their speed. A region that fails, lacks the object, or holds bytes that `check`
   /// refuses is passed over for the next; the refused copy is read once more, since the fault may have been the
-  /// line's. With `mends`, and a whole object read, a missing or damaged copy is restored from the good one.
+  /// line's. With `mends`, and a whole object read, a missing or damaged copy is restored from the good one. `meter` counts
+  /// the time that the regions take.
   /// - Throws: `object-not-found` only when every region was asked and each said that it isn't there, and each holds
   ///   the repository's marker; `object-damaged` (or what `check` threw) when no good copy is left but damaged ones
   ///   are; `no-key-opens` when no copy that could be had is sealed to a key of this host; `region-unreachable` when the
   ///   answer isn't known within the limits.
   package func read<Result>(
     _ name: ObjectName, range: ByteRange? = nil, mends: Bool = true, limits: ReadLimits? = nil,
-    _ check: (_ bytes: [UInt8], _ region: Region) throws -> Result
+    meter: StageMeter? = nil, _ check: (_ bytes: [UInt8], _ region: Region) throws -> Result
   ) throws(TidemarkError) -> Result {
     let limits = limits ?? readLimits
     let deadline = Deadline.after(limits.total)
@@ -41,7 +42,7 @@ extension RegionSet {
         asked.append(region)
         let limit = Deadline.after(regions.count > 1 ? limits.perRegion : limits.total).earlier(deadline)
         do throws(TidemarkError) {
-          let (result, bytes) = try readChecked(region, name, range, limit, check)
+          let (result, bytes) = try readChecked(region, name, range, limit, meter, check)
           for other in closed {
             log.record(.damaged, region: other.region.name, object: name, detail: other.error.description)
           }
@@ -87,13 +88,15 @@ extension RegionSet {
   }
 
   private func readChecked<Result>(
-    _ region: Region, _ name: ObjectName, _ range: ByteRange?, _ deadline: Deadline,
+    _ region: Region, _ name: ObjectName, _ range: ByteRange?, _ deadline: Deadline, _ meter: StageMeter?,
     _ check: (_ bytes: [UInt8], _ region: Region) throws -> Result
   ) throws(TidemarkError) -> (Result, [UInt8]) {
     var attempt = 0
     while true {
-      let bytes = try region.request { store throws(TidemarkError) in
-        try store.read(region.key(name), range: range, deadline: deadline)
+      let bytes = try StageMeter.waitingForInput(meter) { () throws(TidemarkError) in
+        try region.request { store throws(TidemarkError) in
+          try store.read(region.key(name), range: range, deadline: deadline)
+        }
       }
       do throws(TidemarkError) {
         return (try mapErrors { try check(bytes, region) }, bytes)

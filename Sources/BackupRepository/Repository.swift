@@ -95,9 +95,10 @@ package final class Repository: Sendable {
   /// - Parameter limit: the plaintext bytes that are accepted.
   /// With `mends`, a copy that a region lacks or that is damaged is restored from the good one.
   package func readSealed(
-    _ kind: ObjectKind, _ name: ObjectName, limit: Int, mends: Bool = true, limits: ReadLimits? = nil
+    _ kind: ObjectKind, _ name: ObjectName, limit: Int, mends: Bool = true, limits: ReadLimits? = nil,
+    meter: StageMeter? = nil
   ) throws(TidemarkError) -> (plaintext: [UInt8], sealed: [UInt8]) {
-    try regions.read(name, mends: mends, limits: limits) { bytes, _ in
+    try regions.read(name, mends: mends, limits: limits, meter: meter) { bytes, _ in
       let opened = try SealedObject.open(
         bytes, expectedName: name.text, expectedKind: kind, trustedWriters: self.keys.trustedWriters,
         identities: self.keys.openers)

@@ -15,6 +15,17 @@ struct PipelineResult: Sendable {
   var packCount = 0
   var partCount = 0
   var referenced: [Int: Set<Int>] = [:]
+  var profile: [StageProfile] = []
+}
+
+/// The clocks of the stages.
+struct PipelineMeters: Sendable {
+  let receive = StageMeter("receive")
+  let compress = StageMeter("compress")
+  let pack = StageMeter("pack")
+  let upload = StageMeter("upload")
+
+  var profile: [StageProfile] { [receive, compress, pack, upload].map(\.profile) }
 }
 
 /// The joints between the stages.
@@ -42,6 +53,7 @@ struct BackupPipeline {
   let blockSize: Int
   let workerCount: Int
   let previous: PreviousFileTable?
+  let meters = PipelineMeters()
 
   /// Runs `produce` on this thread with a cutter that feeds the other stages.
   func run(_ produce: (inout BlockCutter) throws -> Void) throws(TidemarkError) -> PipelineResult {
@@ -53,35 +65,42 @@ struct BackupPipeline {
 
     let workers = WorkerThread<Void>("compress") { [self] in
       try withThreads("compress", count: workerCount, onFailure: joints.fail) { [self] _ in
-        var worker = try ChunkWorker(blockSize: blockSize, level: repository.compressionLevel)
-        while let chunk = try joints.chunks.pop() {
-          try worker.process(chunk)
-          try joints.processed.push(chunk)
+        try meters.compress.thread {
+          var worker = try ChunkWorker(blockSize: blockSize, level: repository.compressionLevel)
+          while let chunk = try joints.chunks.pop(meters.compress) {
+            try worker.process(chunk)
+            try joints.processed.push(chunk, meters.compress)
+          }
         }
       }
       joints.processed.close()
     }
     let packing = WorkerThread<PipelineResult>("pack") { [self] in
-      do { return try pack(joints) } catch {
+      do { return try meters.pack.thread { try pack(joints) } } catch {
         joints.fail(TidemarkError.wrapping(error))
         throw error
       }
     }
     let uploading = WorkerThread<Void>("upload") { [self] in
       try withThreads("upload", count: Self.uploadCountMax, onFailure: joints.fail) { [self] _ in
-        while let object = try joints.uploads.pop() {
-          CrashPoint.reach("backup.before-upload")
-          try repository.regions.create(object.name, object.bytes)
-          CrashPoint.reach("backup.after-upload")
+        try meters.upload.thread {
+          while let object = try joints.uploads.pop(meters.upload) {
+            CrashPoint.reach("backup.before-upload")
+            try repository.regions.create(object.name, object.bytes)
+            CrashPoint.reach("backup.after-upload")
+          }
         }
       }
     }
 
-    var cutter = BlockCutter(blockSize: blockSize, pool: joints.pool, output: joints.chunks, previous: previous)
+    var cutter = BlockCutter(
+      blockSize: blockSize, pool: joints.pool, output: joints.chunks, previous: previous, meter: meters.receive)
     var failure: TidemarkError?
     do throws(TidemarkError) {
-      try mapAny { try produce(&cutter) }
-      try cutter.finish()
+      try meters.receive.thread { () throws(TidemarkError) in
+        try mapAny { try produce(&cutter) }
+        try cutter.finish()
+      }
     } catch {
       failure = error
       joints.fail(error)
@@ -93,15 +112,17 @@ struct BackupPipeline {
     if let failure { throw failure }
     result.databaseByteCount = cutter.databaseByteCount
     result.fileCount = cutter.fileCount
+    result.profile = meters.profile
     return result
   }
 
   private func pack(_ joints: Joints) throws(TidemarkError) -> PipelineResult {
-    var packer = Packer(repository, layout: layout, label: label, blockSize: blockSize, uploads: joints.uploads)
+    var packer = Packer(
+      repository, layout: layout, label: label, blockSize: blockSize, uploads: joints.uploads, meter: meters.pack)
     // At most as many chunks as there are buffers can be ahead of the next in order.
     var early: [Int: ChunkBuffer] = [:]
     var next = 0
-    while let chunk = try joints.processed.pop() {
+    while let chunk = try joints.processed.pop(meters.pack) {
       early[chunk.sequence] = chunk
       while let ready = early.removeValue(forKey: next) {
         try packer.add(ready)

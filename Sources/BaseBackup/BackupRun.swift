@@ -38,6 +38,8 @@ package struct BackupReport: Sendable {
   package var walWaitSeconds: Double
   /// Warnings that an operator should read.
   package var remarks: [String]
+  /// Where the pipeline's time went.
+  package var profile: [StageProfile]
 }
 
 /// Where a running backup is.
@@ -123,7 +125,7 @@ package struct BackupRun {
     try commit(manifest, layout, label, lease)
     return BackupReport(
       manifest: manifest, seconds: (ContinuousClock.now - begin).seconds, streamSeconds: streamSeconds,
-      walWaitSeconds: walWaitSeconds, remarks: remarks)
+      walWaitSeconds: walWaitSeconds, remarks: remarks, profile: result.profile)
   }
 
   private static func newLabel(_ seconds: Double) throws(TidemarkError) -> BackupLabelName {
@@ -206,6 +208,7 @@ package struct BackupRun {
     let pipeline = BackupPipeline(
       repository: repository, layout: layout, label: label, blockSize: Self.blockSize, workerCount: workers,
       previous: previous)
+    connection.inputMeter = pipeline.meters.receive
     var started: SourceStart?
     var ended: SourceEnd?
     var received: Int64 = 0
@@ -235,7 +238,7 @@ package struct BackupRun {
               BackupProgress(
                 stage: .streaming, byteCount: received, estimatedByteCount: started?.estimatedByteCount ?? 0))
           }
-        case .endFile: _ = try cutter.endFile()
+        case .endFile(let crc32c): try cutter.endFile(crc32c: crc32c)
         case .finished(let end): ended = end
         }
       }

@@ -12,7 +12,7 @@ package enum SourceEvent {
   case beginFile(SourceEntry)
   /// Bytes of the current file; valid only during the call.
   case data(UnsafeRawBufferPointer)
-  case endFile
+  case endFile(crc32c: UInt32)
   case finished(SourceEnd)
 }
 

@@ -1,5 +1,5 @@
 // The first stage: cuts the stream into blocks at fixed positions of each file, gathers consecutive blocks into
-// chunks, and keeps each file's CRC32C for the comparison with the server's manifest.
+// chunks.
 import BackupRepository
 import Diagnostics
 import PostgresFormats
@@ -11,12 +11,12 @@ struct BlockCutter {
   private let pool: BoundedQueue<ChunkBuffer>
   private let output: BoundedQueue<ChunkBuffer>
   private let previous: PreviousFileTable?
+  private let meter: StageMeter
   private var chunk: ChunkBuffer?
   private var sequence = 0
 
   // The current file.
   private var fileByteCount: Int64 = 0
-  private var crc = CRC32C()
   private var blockStart = 0
   private var blockIndex = 0
   private var previousFiles: [PreviousFile] = []
@@ -25,19 +25,20 @@ struct BlockCutter {
   private(set) var fileCount = 0
 
   init(
-    blockSize: Int, pool: BoundedQueue<ChunkBuffer>, output: BoundedQueue<ChunkBuffer>, previous: PreviousFileTable?
+    blockSize: Int, pool: BoundedQueue<ChunkBuffer>, output: BoundedQueue<ChunkBuffer>, previous: PreviousFileTable?,
+    meter: StageMeter
   ) {
     self.blockSize = blockSize
     self.pool = pool
     self.output = output
     self.previous = previous
+    self.meter = meter
   }
 
   mutating func add(_ entry: FileTableEntry) throws(TidemarkError) { try current().items.append(.entry(entry)) }
 
   mutating func beginFile(_ entry: SourceEntry) throws(TidemarkError) {
     fileByteCount = 0
-    crc = CRC32C()
     blockIndex = 0
     let chunk = try current()
     previousFiles = try previous?.files(at: entry.path) ?? []
@@ -46,7 +47,6 @@ struct BlockCutter {
   }
 
   mutating func append(_ bytes: UnsafeRawBufferPointer) throws(TidemarkError) {
-    crc.update(bytes)
     fileByteCount += Int64(bytes.count)
     var rest = bytes
     while !rest.isEmpty {
@@ -66,15 +66,14 @@ struct BlockCutter {
     }
   }
 
-  /// Ends the file and returns its size and CRC32C.
-  mutating func endFile() throws(TidemarkError) -> (byteCount: Int64, crc32c: UInt32) {
+  /// Ends the file.
+  mutating func endFile(crc32c: UInt32) throws(TidemarkError) {
     let chunk = try current()
     if chunk.inputCount > blockStart { endBlock(chunk) }
-    chunk.items.append(.endFile(byteCount: fileByteCount, crc32c: crc.value))
+    chunk.items.append(.endFile(byteCount: fileByteCount, crc32c: crc32c))
     previousFiles = []
     databaseByteCount += fileByteCount
     fileCount += 1
-    return (fileByteCount, crc.value)
   }
 
   /// Hands over what is gathered; nothing comes after it.
@@ -105,7 +104,7 @@ struct BlockCutter {
       blockStart = 0
     }
     // The pool is never closed, only failed.
-    let fresh = try pool.pop()!
+    let fresh = try meter.waitingForOutput { () throws(TidemarkError) in try pool.pop()! }
     fresh.reset()
     fresh.sequence = sequence
     fresh.continuedFiles = previousFiles
@@ -117,6 +116,6 @@ struct BlockCutter {
   private mutating func flush() throws(TidemarkError) {
     guard let full = chunk else { return }
     chunk = nil
-    try output.push(full)
+    try output.push(full, meter)
   }
 }

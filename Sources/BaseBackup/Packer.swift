@@ -24,6 +24,7 @@ struct Packer: ~Copyable {
   private let label: BackupLabelName
   private let blockSize: Int
   private let uploads: BoundedQueue<SealedUpload>
+  private let meter: StageMeter
 
   private var writer: SealedObjectWriter?
   private(set) var packCount = 0
@@ -42,13 +43,14 @@ struct Packer: ~Copyable {
 
   init(
     _ repository: Repository, layout: LineageLayout, label: BackupLabelName, blockSize: Int,
-    uploads: BoundedQueue<SealedUpload>
+    uploads: BoundedQueue<SealedUpload>, meter: StageMeter
   ) {
     self.repository = repository
     self.layout = layout
     self.label = label
     self.blockSize = blockSize
     self.uploads = uploads
+    self.meter = meter
     part = FileTablePartEncoder(blockSize: blockSize)
   }
 
@@ -145,6 +147,6 @@ struct Packer: ~Copyable {
 
   private mutating func upload(_ name: ObjectName, _ bytes: [UInt8]) throws(TidemarkError) {
     storedByteCount += Int64(bytes.count)
-    try uploads.push(SealedUpload(name: name, bytes: bytes))
+    try uploads.push(SealedUpload(name: name, bytes: bytes), meter)
   }
 }

@@ -21,6 +21,7 @@ package struct ServerStreamSource: BackupSource {
     var prefix = ""
     var check = ManifestCheck()
     var manifest: ServerManifestReader?
+    var manifestChecksum = CRC32C()
     try stream.run { event in
       switch event {
       case .started(let start):
@@ -56,6 +57,7 @@ package struct ServerStreamSource: BackupSource {
         }
         try reader.feed(bytes) { (file) throws(TidemarkError) in try check.compare(file) }
         manifest = reader
+        manifestChecksum.update(bytes)
         try receive(.data(bytes))
       case .finished(let end):
         guard var reader = manifest.take() else {
@@ -63,7 +65,7 @@ package struct ServerStreamSource: BackupSource {
         }
         _ = try reader.finish()
         try check.finish()
-        try receive(.endFile)
+        try receive(.endFile(crc32c: manifestChecksum.value))
         try receive(
           .finished(SourceEnd(stopLSN: end.stopLSN, timeline: end.timeline, checksumFailure: end.checksumFailure)))
       }
@@ -82,8 +84,7 @@ package struct ServerStreamSource: BackupSource {
         check.add(bytes)
         try receive(.data(bytes))
       case .endOfFile:
-        check.end()
-        try receive(.endFile)
+        try receive(.endFile(crc32c: check.end()))
       case .directory(let header):
         // A tablespace's archive has its root as "." or not at all.
         try receive(.directory(SourceEntry(path: prefix + header.path, mode: header.mode)))
@@ -118,7 +119,11 @@ struct ManifestCheck {
     files[files.count - 1].byteCount += UInt64(bytes.count)
   }
 
-  mutating func end() { files[files.count - 1].crc32c = crc.value }
+  /// Ends the file and returns its CRC32C.
+  mutating func end() -> UInt32 {
+    files[files.count - 1].crc32c = crc.value
+    return crc.value
+  }
 
   mutating func compare(_ file: ServerManifest.File) throws(TidemarkError) {
     let hash = file.path.hashValue

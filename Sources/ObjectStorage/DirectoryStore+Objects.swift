@@ -7,10 +7,10 @@ import SystemSupport
 
 extension DirectoryStore {
   package func create(
-    _ key: ObjectKey, _ bytes: [UInt8], deadline: Deadline
+    _ key: ObjectKey, _ body: ObjectBody, deadline: Deadline
   ) throws(TidemarkError) -> CreationOutcome {
-    try counting(sent: bytes.count) { () throws(TidemarkError) -> (result: CreationOutcome, received: Int) in
-      (try place(key, bytes), 0)
+    try counting(sent: body.bytes.count) { () throws(TidemarkError) -> (result: CreationOutcome, received: Int) in
+      (try place(key, body.bytes), 0)
     }
   }
 

@@ -14,11 +14,11 @@ package protocol ObjectStore: Sendable {
   /// Where this is, for messages: "s3://bucket at http://host:port". No secrets.
   var location: String { get }
 
-  /// Creates `key` with `bytes`, durably, unless it exists.
+  /// Creates `key` with `body`, durably, unless it exists.
   /// - Returns: `.created`, or `.exists` with the store unchanged.
   /// - Throws: `region-unreachable`, `region-throttled`, `access-denied`, `credentials-missing`, `bucket-missing`,
   ///   `store-answer-invalid`, `store-refused`, `clock-skewed`.
-  func create(_ key: ObjectKey, _ bytes: [UInt8], deadline: Deadline) throws(TidemarkError) -> CreationOutcome
+  func create(_ key: ObjectKey, _ body: ObjectBody, deadline: Deadline) throws(TidemarkError) -> CreationOutcome
 
   /// The object's bytes, all or those of `range`. A range that reaches past the end is cut at the end.
   /// - Throws: `object-not-found` when the store says that there is none, otherwise as `create`.

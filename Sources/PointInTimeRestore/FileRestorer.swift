@@ -26,6 +26,8 @@ struct FileRestorer: Sendable {
   let threadCount: Int
   /// Called with the bytes written so far.
   let progress: @Sendable (Int64) -> Void
+  /// Its input is the regions, its output the target's file system, its work opening and decompressing.
+  let meter = StageMeter("files")
 
   private struct PackID: Hashable, Sendable {
     var label: Int
@@ -45,7 +47,7 @@ struct FileRestorer: Sendable {
     var runCount = 0
   }
 
-  /// Writes everything and makes it durable; `pg_control` is put in place last.
+  /// Writes everything but `pg_control` under its own name. Nothing is durable before ``synchronize()``.
   func run() throws(TidemarkError) -> FileRestoreResult {
     try tree.makeDirectories(target.directory)
     for (_, location) in target.tablespaces { try tree.makeDirectories(location) }
@@ -77,7 +79,7 @@ struct FileRestorer: Sendable {
           "\(result.fileCount) files of \(result.byteCount) bytes, expected \(backup.manifest.fileCount) of \(backup.manifest.databaseBytes)"
       )
     }
-    try finish()
+    try linkTablespaces()
     return result
   }
 
@@ -147,22 +149,24 @@ struct FileRestorer: Sendable {
     let (paths, placements) = (window.paths, window.placements)
     window = Window()
     try withThreads("restore", count: threadCount, onFailure: { _ in hasFailed.cancel() }) { _ in
-      var buffer = UnsafeMutableRawBufferPointer.allocate(
+      let buffer = UnsafeMutableRawBufferPointer.allocate(
         byteCount: SealedObject.framePlaintextByteCountMax, alignment: 4096)
       defer { buffer.deallocate() }
-      while !hasFailed.isCancelled {
-        try Termination.check()
-        let index = next.add(1) - 1
-        guard index < packs.count else { return }
-        try self.write(packs[index], placements[packs[index]] ?? [], paths, &buffer)
-        self.progress(
-          Int64(written.add((placements[packs[index]] ?? []).reduce(0) { $0 + Int($1.byteCount) })))
+      try meter.thread {
+        while !hasFailed.isCancelled {
+          try Termination.check()
+          let index = next.add(1) - 1
+          guard index < packs.count else { return }
+          try self.write(packs[index], placements[packs[index]] ?? [], paths, buffer)
+          self.progress(
+            Int64(written.add((placements[packs[index]] ?? []).reduce(0) { $0 + Int($1.byteCount) })))
+        }
       }
     }
   }
 
   private func write(
-    _ pack: PackID, _ placements: [Placement], _ paths: [String], _ buffer: inout UnsafeMutableRawBufferPointer
+    _ pack: PackID, _ placements: [Placement], _ paths: [String], _ scratch: UnsafeMutableRawBufferPointer
   ) throws(TidemarkError) {
     guard pack.label < backup.manifest.labels.count else {
       throw TidemarkError(
@@ -171,10 +175,9 @@ struct FileRestorer: Sendable {
     let label = try BackupLabelName(backup.manifest.labels[pack.label])
     let name = backup.layout.pack(label, pack.number)
     let ordered = placements.sorted { ($0.frame, $0.offset) < ($1.frame, $1.offset) }
-    let scratch = buffer
     // The frames are opened within the check, so that a damaged one sends the read to the next region. Blocks that were
     // written from a bad copy before are written again from the good one.
-    try repository.regions.read(name, limits: packLimits) { bytes, _ in
+    try repository.regions.read(name, limits: packLimits, meter: meter) { bytes, _ in
       let object = try SealedObject.open(
         bytes, expectedName: name.text, expectedKind: .pack, trustedWriters: repository.keys.trustedWriters,
         identities: repository.keys.identities)
@@ -206,9 +209,11 @@ struct FileRestorer: Sendable {
           }
           openPath = placement.file
         }
-        try Self.write(
-          frame[Int(placement.offset)..<Int(placement.offset) + Int(placement.byteCount)], to: descriptor,
-          at: placement.fileOffset, paths[Int(placement.file)])
+        try meter.waitingForOutput {
+          try Self.write(
+            frame[Int(placement.offset)..<Int(placement.offset) + Int(placement.byteCount)], to: descriptor,
+            at: placement.fileOffset, paths[Int(placement.file)])
+        }
       }
     }
   }
@@ -234,13 +239,16 @@ struct FileRestorer: Sendable {
     }
   }
 
-  /// Links the tablespaces, makes everything durable, and then puts `pg_control` in place.
-  private func finish() throws(TidemarkError) {
+  private func linkTablespaces() throws(TidemarkError) {
     for (oid, location) in target.tablespaces {
       let link = "\(target.directory)/pg_tblspc/\(oid)"
       if symlink(location, link) != 0 { throw systemError("cannot create the link", link) }
       try tree.give(link)
     }
+  }
+
+  /// Makes everything durable that was written.
+  func synchronize() throws(TidemarkError) {
     try OpenFile(target.directory, O_RDONLY | O_DIRECTORY).synchronizeFileSystem()
     for (_, location) in target.tablespaces {
       try OpenFile(location, O_RDONLY | O_DIRECTORY).synchronizeFileSystem()

@@ -22,6 +22,8 @@ package struct RestoreReport: Sendable {
   package var isPaused = false
   package var fileCount = 0
   package var nextSteps: [String] = []
+  /// Where the time of files and WAL went.
+  package var profile: [StageProfile] = []
   /// The server, while it runs.
   package var server: RecoveredServer?
 
@@ -105,11 +107,13 @@ package struct RestoreRun {
     ) { [progress] written in progress("files: \(written >> 20) of \(total >> 20) MiB") }
     let files = try restorer.run()
     report.fileCount = files.fileCount
+    phase("files", files.byteCount)
+    try restorer.synchronize()
     let settings = RecoverySettings(request: request, plan: plan, host: host, target: target, tree: tree)
     try remapTablespaces(target, tree)
     try settings.write(port: port)
     try restorer.completeControlFile()
-    phase("files", files.byteCount)
+    phase("sync")
 
     if request.starts {
       let server = RecoveredServer(settings: settings, port: port)
@@ -147,6 +151,7 @@ package struct RestoreRun {
         "the recovery settings stand at the end of postgresql.auto.conf; take them out after promotion",
       ]
     }
+    report.profile = [restorer.meter.profile, spool.meter.profile]
     withExtendedLifetime(lock) {}
   }
 

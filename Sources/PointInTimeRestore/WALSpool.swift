@@ -24,6 +24,8 @@ package final class WALSpool: Sendable {
   private let fetchedBytes = Counter()
   private let failure = Mutex<TidemarkError?>(nil)
   private let threads = Mutex<[WorkerThread<Void>]>([])
+  /// Its input is the regions; it waits for output while the spool is full.
+  let meter = StageMeter("wal")
 
   init(_ repository: Repository, _ plan: RestorePlan, directory: String, tree: OwnedTree, isIsolated: Bool = false) {
     self.repository = repository
@@ -38,7 +40,7 @@ package final class WALSpool: Sendable {
     for timeline in plan.histories { try fetch(.history(timeline), .timelineHistory) }
     let started = (0..<Self.threadCount).map { index in
       WorkerThread<Void>("wal-\(index)") { [self] in
-        do { try fetchSegments() } catch {
+        do { try meter.thread { try fetchSegments() } } catch {
           failure.withLock { if $0 == nil { $0 = TidemarkError.wrapping(error) } }
           throw error
         }
@@ -90,18 +92,20 @@ package final class WALSpool: Sendable {
     while !stopped.isCancelled {
       let index = next.add(1) - 1
       guard index < plan.segments.count else { return }
-      while try readyCount() >= Self.segmentCountMax {
-        if stopped.isCancelled { return }
-        try Termination.check()
-        usleep(20_000)
+      try meter.waitingForOutput { () throws(TidemarkError) in
+        while try readyCount() >= Self.segmentCountMax, !stopped.isCancelled {
+          try Termination.check()
+          usleep(5_000)
+        }
       }
+      if stopped.isCancelled { return }
       try fetch(.segment(plan.segments[index]), .walSegment)
     }
   }
 
   private func fetch(_ file: WALFileName, _ kind: ObjectKind) throws(TidemarkError) {
     let name = plan.backup.layout.wal(file)
-    let (plaintext, _) = try repository.readSealed(kind, name, limit: 1 << 30)
+    let (plaintext, _) = try repository.readSealed(kind, name, limit: 1 << 30, meter: meter)
     if let creations, case .segment(let segment) = file { try creations.look(at: plaintext, segment) }
     let path = "\(directory)/\(file)"
     let temporary = "\(directory)/.\(file).incoming"

@@ -113,7 +113,9 @@ extension PostgresConnection {
   /// libpq is asked to read even if the socket has nothing: what TLS has already decrypted doesn't show in poll(2).
   func awaitInput(until deadline: Deadline, limit: Duration) throws(TidemarkError) -> Bool {
     let handle = try open()
-    let isReady = try waitForSocket(POLLIN, until: deadline, limit: limit)
+    let isReady = try StageMeter.waitingForInput(inputMeter) { () throws(TidemarkError) in
+      try waitForSocket(POLLIN, until: deadline, limit: limit)
+    }
     guard PQconsumeInput(handle) == 1 else { throw connectionLost() }
     return isReady
   }

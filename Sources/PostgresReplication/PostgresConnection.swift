@@ -22,6 +22,8 @@ package final class PostgresConnection {
   package let serverProcess: Int32
   /// Called with each notice and warning, on the thread that uses the connection.
   package var noticeHandler: NoticeHandler?
+  /// Counts the time that is spent waiting for the server.
+  package var inputMeter: StageMeter?
 
   /// `nil` once closed.
   private(set) var handle: OpaquePointer?

@@ -7,9 +7,9 @@ import SystemSupport
 
 extension S3Store {
   package func create(
-    _ key: ObjectKey, _ bytes: [UInt8], deadline: Deadline
+    _ key: ObjectKey, _ body: ObjectBody, deadline: Deadline
   ) throws(TidemarkError) -> CreationOutcome {
-    let operation = try creation(of: key, bytes)
+    let operation = try creation(of: key, body)
     while true {
       let support = conditionalCreation
       if support != .honoured, try head(key, deadline: deadline) != nil { return .exists }
@@ -23,7 +23,8 @@ extension S3Store {
   }
 
   package func honoursConditionalCreation(probe: ObjectKey, deadline: Deadline) throws(TidemarkError) -> Bool {
-    let operation = try creation(of: probe, Array("Tidemark probes conditional creation.\n".utf8))
+    let operation = try creation(
+      of: probe, ObjectBody(Array("Tidemark probes conditional creation.\n".utf8)))
     for _ in 0..<2 {
       switch try put(operation, .honoured, deadline: deadline) {
       case .created: continue
@@ -37,17 +38,17 @@ extension S3Store {
     return false
   }
 
-  private func creation(of key: ObjectKey, _ bytes: [UInt8]) throws(TidemarkError) -> S3Operation {
-    guard bytes.count <= Self.objectByteCountMax else {
+  private func creation(of key: ObjectKey, _ body: ObjectBody) throws(TidemarkError) -> S3Operation {
+    guard body.bytes.count <= Self.objectByteCountMax else {
       throw TidemarkError(
         .internalFault, "the object is larger than any may be", object: key.text,
-        cause: "\(bytes.count) bytes, limit \(Self.objectByteCountMax)")
+        cause: "\(body.bytes.count) bytes, limit \(Self.objectByteCountMax)")
     }
     var operation = S3Operation("create the object", "PUT", key)
-    operation.body = bytes
-    operation.bodyDigest = try Digest.sha256(bytes).hexadecimal
+    operation.body = body.bytes
+    operation.bodyDigest = try body.digest(.sha256, Digest.sha256).hexadecimal
     operation.headers = [
-      ("Content-MD5", try Digest.md5(bytes).base64), ("Content-Type", "application/octet-stream"),
+      ("Content-MD5", try body.digest(.md5, Digest.md5).base64), ("Content-Type", "application/octet-stream"),
     ]
     return operation
   }

@@ -13,6 +13,7 @@ struct BackupCommand: TidemarkCommand {
     commandName: "backup", abstract: "Take a backup; blocks that the previous one has are not stored again.")
   @OptionGroup var global: GlobalOptions
   @Flag(help: "Store every block anew.") var full = false
+  @Flag(help: "Print how long each stage worked and waited.") var profile = false
 
   struct Report: Codable {
     var label: String
@@ -30,6 +31,7 @@ struct BackupCommand: TidemarkCommand {
     var events: [RegionEvent]
     var remarks: [String]
     var suspect: String?
+    var profile: [StageProfile]
   }
 
   func execute() throws(TidemarkError) -> Int32 {
@@ -52,14 +54,15 @@ struct BackupCommand: TidemarkCommand {
       stopLSN: manifest.stopLSN, timeline: manifest.timeline, databaseBytes: manifest.databaseBytes,
       newBytes: manifest.newBytes, storedBytes: manifest.storedBytes, fileCount: manifest.fileCount,
       seconds: result.seconds, walWaitSeconds: result.walWaitSeconds, regions: RegionReport.all(repository),
-      events: repository.regions.log.events, remarks: result.remarks, suspect: manifest.suspect)
+      events: repository.regions.log.events, remarks: result.remarks, suspect: manifest.suspect,
+      profile: result.profile)
     try context.print(report) {
       """
       backup \(report.label) is complete: \(Size(report.databaseBytes)) in \(report.fileCount) files, \
       \(Size(report.newBytes)) new, \(Size(report.storedBytes)) stored in each region, \(Seconds(report.seconds))
       WAL from \(report.startLSN) to \(report.stopLSN) on timeline \(report.timeline)
 
-      """
+      """ + (profile ? ProfileTable(report.profile).text : "")
     }
     if let suspect = manifest.suspect {
       throw TidemarkError(

@@ -30,6 +30,7 @@ struct RestoreCommand: TidemarkCommand {
   @Flag(help: "Restore the files and don't start PostgreSQL.") var noStart = false
   @Option(help: "The port of the restored server.") var port: Int?
   @Flag(help: "Print the plan and write nothing.") var planOnly = false
+  @Flag(help: "Print how long each stage worked and waited.") var profile = false
   @Option(help: "The lineage: the system identifier.") var systemIdentifier: String?
 
   struct Report: Codable {
@@ -56,6 +57,7 @@ struct RestoreCommand: TidemarkCommand {
     var walSegments: Int
     var regionsNotAsked: [String]
     var nextSteps: [String]
+    var profile: [StageProfile]
   }
 
   func execute() throws(TidemarkError) -> Int32 {
@@ -91,7 +93,7 @@ struct RestoreCommand: TidemarkCommand {
       met: planOnly ? nil : objective.map { result.rtoSeconds <= $0 }, regions: RegionReport.all(repository),
       events: repository.regions.log.events, port: result.port, targetDirectory: request.targetDirectory,
       started: result.isStarted, bytes: result.plan.byteCount, walSegments: result.plan.segments.count,
-      regionsNotAsked: result.plan.regionsNotAsked, nextSteps: result.nextSteps)
+      regionsNotAsked: result.plan.regionsNotAsked, nextSteps: result.nextSteps, profile: result.profile)
     try context.print(report) { text(report, result) }
     return 0
   }
@@ -174,6 +176,6 @@ struct RestoreCommand: TidemarkCommand {
       lines.append("RTO \(Seconds(report.rtoSeconds))\(objective)")
     }
     lines += report.nextSteps.map { "next: \($0)" }
-    return lines.joined(separator: "\n") + "\n"
+    return lines.joined(separator: "\n") + "\n" + (profile ? ProfileTable(report.profile).text : "")
   }
 }

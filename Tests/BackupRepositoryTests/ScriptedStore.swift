@@ -63,12 +63,12 @@ final class ScriptedStore: ObjectStore {
     }
   }
 
-  func create(_ key: ObjectKey, _ bytes: [UInt8], deadline: Deadline) throws(TidemarkError) -> CreationOutcome {
+  func create(_ key: ObjectKey, _ body: ObjectBody, deadline: Deadline) throws(TidemarkError) -> CreationOutcome {
     try begin("create \(key)", deadline)
     let (outcome, isLost, isRefused) = state.withLock { state -> (CreationOutcome, Bool, Bool) in
       if state.refusesCreation { return (.exists, false, true) }
       if state.objects[key.text] != nil { return (.exists, false, false) }
-      state.objects[key.text] = bytes
+      state.objects[key.text] = body.bytes
       if state.lostAnswerCount == 0 { return (.created, false, false) }
       state.lostAnswerCount -= 1
       return (.created, true, false)
