@@ -373,8 +373,8 @@ private final class LockingStore: ObjectStore {
   var clockOffset: Duration? { store.clockOffset }
   var statistics: StoreStatistics { store.statistics }
 
-  func create(_ key: ObjectKey, _ bytes: [UInt8], deadline: Deadline) throws(TidemarkError) -> CreationOutcome {
-    try store.create(key, bytes, deadline: deadline)
+  func create(_ key: ObjectKey, _ body: ObjectBody, deadline: Deadline) throws(TidemarkError) -> CreationOutcome {
+    try store.create(key, body, deadline: deadline)
   }
   func read(_ key: ObjectKey, range: ByteRange?, deadline: Deadline) throws(TidemarkError) -> [UInt8] {
     try store.read(key, range: range, deadline: deadline)
