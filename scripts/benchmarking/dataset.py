@@ -118,8 +118,8 @@ def change_pages(server, percent, seed):
     """Changes one row in each of so many randomly chosen pages of all tables, and says what share of all pages that
     was: (pages changed) / (pages of the data directory), counted by their LSNs."""
     begin = server.sql("CHECKPOINT; SELECT pg_current_wal_insert_lsn()").splitlines()[-1]
-    pages = int(server.sql("SELECT sum(pg_relation_size(oid)) / 8192 FROM pg_class WHERE relkind IN ('r', 'i', 't')"))
-    tables = int(server.sql("SELECT sum(pg_relation_size(oid)) / 8192 FROM pg_class WHERE relname IN "
+    pages = int(server.sql("SELECT (sum(pg_relation_size(oid)) / 8192)::bigint FROM pg_class WHERE relkind IN ('r', 'i', 't')"))
+    tables = int(server.sql("SELECT (sum(pg_relation_size(oid)) / 8192)::bigint FROM pg_class WHERE relname IN "
                             "('contacts', 'communications', 'documents')"))
     share = percent * pages / tables
     for table in TABLES:
@@ -152,7 +152,8 @@ BEGIN;
 UPDATE contacts SET score = score + 1, attributes = attributes || jsonb_build_object('touched', now())
   WHERE id BETWEEN :first AND :first + 3;
 UPDATE communications SET changes = changes + 1 WHERE id = :message;
-INSERT INTO communications SELECT :message + 1000000000, :first, 'mail', now(), 1.5, repeat(md5(:message::text) || ' of the customer ', 3), 0
+INSERT INTO communications
+  SELECT :message + 1000000000, :first, 'mail', now(), 1.5, repeat(md5(:message::text) || ' of the customer ', 3), 0
   ON CONFLICT DO NOTHING;
 COMMIT;
 """
@@ -170,4 +171,5 @@ def write_segments(server, count, work):
         subprocess.run(
             as_operator(["env", "PGOPTIONS=-c synchronous_commit=off", server.program("pgbench"), "-h",
                          server.sockets, "-p", str(server.port), "-U", "postgres", "-n", "-c", "4", "-j", "2", "-T",
-                         "2", "-f", script, "postgres"]), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/")
+                         "2", "-f", script, "postgres"]),
+            check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/")

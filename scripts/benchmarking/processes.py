@@ -5,6 +5,7 @@ CPU comes from the kernel's accounts: a command's from wait4 (its reaped childre
 its CPU is counted when it is reaped or stopped.
 """
 import ctypes
+import json
 import os
 import pwd
 import signal
@@ -156,7 +157,7 @@ class Sample:
     peak_tree: int = 0
     stored: int = 0
     requests: int = 0
-    extra: dict = field(default_factory=dict)
+    report: dict = field(default_factory=dict)
 
     @property
     def cpu(self):
@@ -208,9 +209,10 @@ class Meter:
 
     def _run(self, command, sample, watches_memory):
         ended = threading.Event()
-        with open(self.environment["BENCHMARK_LOG"], "w+b") as output:
+        log = self.environment["BENCHMARK_LOG"]
+        with open(log, "w+b") as output, open(f"{log}.errors", "w+b") as errors:
             process = subprocess.Popen(
-                as_operator(command), env=self.environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                as_operator(command), env=self.environment, stdin=subprocess.DEVNULL, stdout=output, stderr=errors,
                 cwd="/")
 
             def watch():
@@ -230,7 +232,12 @@ class Meter:
             sample.client_cpu += usage.ru_utime + usage.ru_stime
             sample.peak = max(sample.peak, usage.ru_maxrss * 1024)
             sample.peak_tree = max(sample.peak_tree, sample.peak)
+            output.seek(0)
+            text = output.read().decode(errors="replace")
             if process.returncode:
-                output.seek(0)
-                text = output.read()[-4000:].decode(errors="replace")
+                errors.seek(0)
+                text = (text + errors.read().decode(errors="replace"))[-4000:]
                 raise BenchmarkError(f"{' '.join(command)}: status {process.returncode}\n{text}")
+            if "--json" in command:
+                # Tidemark's own report, with its phases and what each region took.
+                sample.report = json.loads(text)

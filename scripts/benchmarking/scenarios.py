@@ -30,16 +30,28 @@ class Bench:
         for region in self.regions:
             region.empty()
 
-    def measure(self, scenario, tool, commands, **options):
+    def attempt(self, what, tool, action):
+        """Whether it went well. A peer that fails is a gap in the table, said there, and no reason to lose the rest."""
         try:
-            self.add(scenario, tool, self.meter.measure(commands, tool.bucket, **options))
+            action()
             return True
         except BenchmarkError as error:
             if tool.name == "tidemark":
                 raise
-            # A peer that fails is a gap in the table, said there, and no reason to lose the rest.
-            self.remark(f"{scenario}: {tool.name} could not be measured: {error}")
+            self.remark(f"{what}: {tool.name} could not be measured: {error}")
             return False
+
+    def measure(self, scenario, tool, commands, **options):
+        return self.attempt(scenario, tool, lambda: self.add(
+            scenario, tool, self.meter.measure(commands, tool.bucket, **options)))
+
+    def ready(self, tool, begins=False):
+        """Lets PostgreSQL archive with the tool, into a new repository where it begins."""
+        def prepare():
+            if begins:
+                tool.initialize()
+            self.server.archive_with(tool.archive_command)
+        return self.attempt("archiving", tool, prepare)
 
     def remove(self, target):
         shutil.rmtree(target, ignore_errors=True)
@@ -59,9 +71,7 @@ def backups(bench, rounds, wanted):
         for tool in tools:
             if wanted.isdisjoint({"full", "restore"}) and not tool.increments:
                 continue
-            tool.initialize()
-            bench.server.archive_with(tool.archive_command)
-            if not bench.measure("full", tool, tool.full()):
+            if not bench.ready(tool, begins=True) or not bench.measure("full", tool, tool.full()):
                 continue
             if tool.name == "pipeline":
                 bench.samples["full"][tool.name][-1].stored = os.stat(tool.output).st_size
@@ -75,8 +85,7 @@ def backups(bench, rounds, wanted):
             bench.facts.setdefault("changed", []).append(share)
             say(f"changed {100 * share:.2f} % of the pages")
             for tool in done:
-                if tool.increments:
-                    bench.server.archive_with(tool.archive_command)
+                if tool.increments and bench.ready(tool):
                     bench.measure("changed", tool, tool.incremental())
         bench.server.archive_with("/bin/true")
         if "restore" in wanted:
@@ -93,10 +102,10 @@ def recovery(bench, rounds, segments):
     bench.empty_regions()
     for tool in tools:
         tool.initialize()
-        bench.server.archive_with(tool.archive_command)
+    bench.server.archive_with(" && ".join(tool.archive_command for tool in tools))
+    for tool in tools:
         for command in tool.full():
             bench.meter.run(command)
-    bench.server.archive_with(" && ".join(tool.archive_command for tool in tools))
     begin = bench.server.sql("SELECT pg_walfile_name(pg_current_wal_lsn())")
     say(f"writing {segments} segments of WAL, archived by {' and '.join(tool.name for tool in tools)}")
     dataset.write_segments(bench.server, segments, bench.work)

@@ -153,7 +153,7 @@ class PostgresServer:
         self.sql("CHECKPOINT")
         self.finish_archiving()
 
-    def finish_archiving(self, limit=300):
+    def finish_archiving(self, limit=60):
         segment = self.sql("SELECT pg_walfile_name(pg_switch_wal())")
         status = f"{self.directory}/pg_wal/archive_status"
         try:

@@ -157,6 +157,8 @@ class BarmanCloud(Tool):
     def call(self, region, program, *arguments):
         return ["env", f"AWS_SHARED_CREDENTIALS_FILE={region.credentials}",
                 f"AWS_CA_BUNDLE={region.authority.authority}", "AWS_DEFAULT_REGION=eu-1",
+                # boto3 since 1.36 sends checksums in trailers otherwise, which rclone's server refuses.
+                "AWS_REQUEST_CHECKSUM_CALCULATION=when_required", "AWS_RESPONSE_CHECKSUM_VALIDATION=when_required",
                 f"{self.programs}/barman-cloud-{program}", "--endpoint-url", region.endpoint, *arguments]
 
     @property
