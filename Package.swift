@@ -63,6 +63,8 @@ let package = Package(
 
     layer("Retention", engineLayers + ["Configuration"]),
     layer("Verification", engineLayers),
+    layer(
+      "RestoreDrill", engineLayers + ["PointInTimeRestore", "PostgresReplication", "Configuration"]),
 
     // Service.
     layer("Configuration", ["Diagnostics", "SystemSupport", yams]),
@@ -71,7 +73,8 @@ let package = Package(
     layer(
       "TidemarkCommands",
       engineLayers + ["Configuration", "S3Storage", "PostgresReplication"]
-        + ["BaseBackup", "WALArchive", "PointInTimeRestore", "Retention", "Verification", argumentParser, logging]),
+        + ["BaseBackup", "WALArchive", "PointInTimeRestore", "RestoreDrill", "Retention", "Verification"]
+        + [argumentParser, logging]),
     .executableTarget(name: "tidemark", dependencies: ["TidemarkCommands"], swiftSettings: strict),
 
     // Tests: `TestSupport` starts PostgreSQL and S3 servers on free ports.

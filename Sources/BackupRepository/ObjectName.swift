@@ -54,6 +54,7 @@ package struct LineageLayout: Sendable, Hashable {
   package var walPrefix: String { prefix + "wal/" }
   package var holdsPrefix: String { prefix + "holds/" }
   package var releasesPrefix: String { prefix + "releases/" }
+  package var drillsPrefix: String { prefix + "drills/" }
 
   package func manifest(_ label: BackupLabelName) -> ObjectName {
     ObjectName(trusted: "\(backupsPrefix)\(label)/manifest")
@@ -84,6 +85,9 @@ package struct LineageLayout: Sendable, Hashable {
   package func wal(_ file: WALFileName) -> ObjectName {
     ObjectName(trusted: "\(walPrefix(file.timeline))\(file)")
   }
+
+  /// The report of a drill.
+  package func drill(_ label: BackupLabelName) -> ObjectName { ObjectName(trusted: "\(drillsPrefix)\(label)") }
 
   private func padded(_ number: Int) -> String {
     let digits = String(number)

@@ -66,6 +66,20 @@ struct ConfigurationSection {
     return scalar.string
   }
 
+  /// The text of `key`, which may have several lines.
+  func block(_ key: String) -> String? {
+    guard let node = node(key) else { return nil }
+    guard let scalar = node.scalar else {
+      refuse(key, "must be one text")
+      return nil
+    }
+    if scalar.string.utf8.contains(where: { $0 < 0x20 && $0 != 0x0A && $0 != 0x09 || $0 == 0x7F }) {
+      refuse(key, "holds a control character")
+      return nil
+    }
+    return scalar.string
+  }
+
   /// The text of `key`, whose absence is a problem. Returns the empty text then.
   func requiredText(_ key: String) -> String {
     if !has(key) { refuse(key, "is missing") }

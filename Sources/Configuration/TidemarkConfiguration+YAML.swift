@@ -9,7 +9,7 @@ extension TidemarkConfiguration {
   /// Where the configuration is when nobody says otherwise.
   package static let defaultPath = "/etc/tidemark/tidemark.yaml"
   /// Larger than any sensible configuration.
-  private static let byteCountMax = 1 << 20
+  static let byteCountMax = 1 << 20
 
   /// The file to read: `option` (of `--config`), else `$TIDEMARK_CONFIG`, else ``defaultPath``.
   package static func path(option: String?) -> String {
@@ -60,15 +60,16 @@ extension TidemarkConfiguration {
     }
     status = StatusThresholds(section.section("status", keys: StatusThresholds.keys))
     stateDirectory = section.absolutePath("state-directory") ?? "/var/lib/tidemark"
+    drill = Drill(section.section("drill", keys: Drill.keys), stateDirectory: stateDirectory)
     try problems.throwIfAny()
   }
 
   private static let keys = [
     "cluster", "postgres", "repository", "encryption", "compression", "attachments", "limits", "objectives",
-    "retention", "retention-file", "status", "state-directory",
+    "retention", "retention-file", "status", "drill", "state-directory",
   ]
 
-  private static func unreadable(_ path: String, _ error: TidemarkError) -> TidemarkError {
+  static func unreadable(_ path: String, _ error: TidemarkError) -> TidemarkError {
     let next =
       switch error.code {
       case .localPermission: "run 'ls -l \(path)': the user that runs tidemark must be able to read it"
@@ -116,6 +117,20 @@ extension TidemarkConfiguration.Postgres {
     dataDirectory = section.absolutePath("data-directory")
     binDirectory = section.absolutePath("bin-directory")
     osUser = section.has("os-user") ? section.name("os-user") : "postgres"
+  }
+}
+
+extension TidemarkConfiguration.Drill {
+  static let keys = ["directory", "memory", "disk", "policy"]
+  private static let memoryMin = 128 << 20
+
+  init(_ section: ConfigurationSection, stateDirectory: String) {
+    directory = section.absolutePath("directory") ?? "\(stateDirectory)/drill"
+    memory = section.value("memory", Quantities.byteCount) ?? 1 << 30
+    if memory < Self.memoryMin { section.refuse("memory", "is less than 128MiB") }
+    let bytes = section.value("disk", Quantities.byteCount) ?? 0
+    disk = bytes == 0 ? nil : bytes
+    policy = section.absolutePath("policy")
   }
 }
 

@@ -20,6 +20,7 @@ package struct TidemarkConfiguration: Sendable, Equatable {
   package var retention: RetentionPolicy?
   package var retentionFile: String?
   package var status: StatusThresholds
+  package var drill: Drill
   /// Where journals, locks and the agent's socket are.
   package var stateDirectory: String
 
@@ -75,6 +76,18 @@ package struct TidemarkConfiguration: Sendable, Equatable {
     package var workers: Int?
     /// How long a backup waits for the archive to hold the WAL that it needs.
     package var walWait: Duration
+  }
+
+  /// How restores are rehearsed.
+  package struct Drill: Sendable, Equatable {
+    /// The scratch directory.
+    package var directory: String
+    /// Bytes of memory that the scratch server is set up for.
+    package var memory: Int
+    /// Bytes that the scratch directory may take; `nil`: as much as its file system has.
+    package var disk: Int?
+    /// A file with the assertions to make.
+    package var policy: String?
   }
 
   /// What restores and the archive are measured against.

@@ -26,6 +26,8 @@ package struct RecoveredServer: Sendable {
   package var socketDirectory: String { "\(side)/socket" }
   private var log: String { "\(side)/server.log" }
 
+  /// Where PostgreSQL's programs are.
+  package var binDirectory: String? { settings.host.binDirectory }
   package var superuser: String { settings.plan.backup.manifest.bootstrapSuperuser ?? "postgres" }
 
   /// Runs one of PostgreSQL's programs as the user that owns the files.
@@ -147,15 +149,17 @@ package struct RecoveredServer: Sendable {
     try ControlFile(try readFile("\(directory)/global/pg_control", limit: 64 << 10)).state == 2
   }
 
-  /// The first transaction that writes.
-  func probe() throws(TidemarkError) {
+  /// The first transaction that writes. Returns its number.
+  func probe() throws(TidemarkError) -> UInt64? {
     let connection = try connect()
     // The standbys that the original waits for aren't here.
     try connection.execute("SET synchronous_commit = local")
+    let transaction = try connection.query("SELECT pg_current_xact_id()").scalar.flatMap { UInt64($0) }
     try connection.execute("CREATE TEMPORARY TABLE tidemark_probe AS SELECT 1 AS written")
     guard try connection.query("SELECT pg_is_in_recovery()").scalar == "f" else {
       throw failed("the server takes no writes", "")
     }
+    return transaction
   }
 
   /// Puts the cluster's own access rules in force.

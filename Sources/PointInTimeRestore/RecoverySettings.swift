@@ -63,6 +63,8 @@ struct RecoverySettings {
     ("recovery_end_command", ""), ("primary_conninfo", ""), ("synchronous_standby_names", ""),
     ("max_logical_replication_workers", "0"), ("external_pid_file", ""), ("logging_collector", "off"),
     ("log_destination", "stderr"), ("ssl", "off"), ("huge_pages", "off"), ("cron.launch_active_jobs", "off"),
+    // So that whatever happens in it is what it was asked to do.
+    ("autovacuum", "off"),
   ]
 
   /// Writes everything that a start needs.

@@ -40,6 +40,10 @@ package struct RestoreRequest: Sendable {
   package var systemIdentifier: SystemIdentifier?
   /// Old location → new location.
   package var tablespaceMap: [String: String] = [:]
+  /// Where tablespaces go that the map doesn't name, each into a directory named by its OID. `nil`: where they were.
+  package var tablespaceDirectory: String?
+  /// What the restore may take on disk, in bytes.
+  package var byteCountMax: Int64?
   package var action = TargetAction.promote
   package var starts = true
   package var port: Int?

@@ -24,6 +24,8 @@ package struct RestoreReport: Sendable {
   package var nextSteps: [String] = []
   /// Where the time of files and WAL went.
   package var profile: [StageProfile] = []
+  /// The restored server's first transaction of its own.
+  package var firstTransaction: UInt64?
   /// The server, while it runs.
   package var server: RecoveredServer?
 
@@ -127,7 +129,7 @@ package struct RestoreRun {
         report.isStarted = request.action != .shutdown
         report.isPaused = request.action == .pause
         if request.action == .promote {
-          try server.probe()
+          report.firstTransaction = try server.probe()
           phase("probe")
         }
         if report.isStarted {
@@ -157,9 +159,10 @@ package struct RestoreRun {
 
   private func remapTablespaces(_ target: RestoreTarget, _ tree: OwnedTree) throws(TidemarkError) {
     let path = "\(target.directory)/tablespace_map"
-    guard !request.tablespaceMap.isEmpty, fileExists(path) else { return }
+    guard fileExists(path) else { return }
     let map = try TablespaceMap(parsing: try readFile(path, limit: TablespaceMap.byteCountMax))
-    let remapped = try map.remapped(request.tablespaceMap.map { (old: $0.key, new: $0.value) })
+    let remapped = try map.remapped(
+      map.entries.compactMap { entry in target.tablespaces[entry.oid].map { (old: entry.location, new: $0) } })
     try tree.write(String(decoding: remapped.fileBytes, as: UTF8.self), to: path)
   }
 

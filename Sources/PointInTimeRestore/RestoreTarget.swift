@@ -27,7 +27,8 @@ package struct RestoreTarget: Sendable {
     var rest = request.tablespaceMap
     var tablespaces: [UInt32: String] = [:]
     for tablespace in plan.backup.manifest.tablespaces {
-      let location = rest.removeValue(forKey: tablespace.location) ?? tablespace.location
+      let elsewhere = request.tablespaceDirectory.map { "\($0)/\(tablespace.oid)" }
+      let location = rest.removeValue(forKey: tablespace.location) ?? elsewhere ?? tablespace.location
       guard location.hasPrefix("/") else {
         throw TidemarkError(.usage, "a tablespace's new location must be an absolute path", object: location)
       }
@@ -42,7 +43,7 @@ package struct RestoreTarget: Sendable {
         next: "its tablespaces: \(plan.backup.manifest.tablespaces.map(\.location).joined(separator: ", "))")
     }
     self.tablespaces = tablespaces
-    try requireSpace(plan)
+    try requireSpace(plan, limit: request.byteCountMax)
   }
 
   private static func requireUnused(_ path: String) throws(TidemarkError) {
@@ -70,7 +71,7 @@ package struct RestoreTarget: Sendable {
     }
   }
 
-  private func requireSpace(_ plan: RestorePlan) throws(TidemarkError) {
+  private func requireSpace(_ plan: RestorePlan, limit: Int64?) throws(TidemarkError) {
     var existing = directory
     while !isDirectory(existing) { existing = directoryName(existing) }
     var status = statvfs()
@@ -78,6 +79,13 @@ package struct RestoreTarget: Sendable {
     let free = Int64(status.f_bavail) * Int64(status.f_frsize)
     let spool = min(plan.walByteCount, Int64(WALSpool.segmentCountMax) * Int64(plan.segmentSize.byteCount))
     let needed = plan.byteCount + plan.byteCount / 50 + spool * 2
+    if let limit, needed > limit {
+      throw TidemarkError(
+        .spaceInsufficient, "the restore needs more space than it may take", object: directory,
+        cause: "\(needed >> 20) MiB are needed, \(limit >> 20) MiB are allowed",
+        kept: "everything: nothing was written",
+        next: "raise the limit")
+    }
     guard free >= needed else {
       throw TidemarkError(
         .spaceInsufficient, "there is too little space for the restore", object: existing,

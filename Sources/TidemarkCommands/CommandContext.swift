@@ -6,8 +6,10 @@ import Envelope
 import Foundation
 import Logging
 import ObjectStorage
+import PointInTimeRestore
 import PostgresFormats
 import PostgresReplication
+import RestoreDrill
 import S3Storage
 import SystemSupport
 
@@ -49,6 +51,23 @@ struct CommandContext: Sendable {
         policy: DurabilityPolicy(required: durability.required, degradeAfter: durability.degradeAfter),
         marker: layout.marker, debts: DebtJournal(stateDirectory: state), log: RegionEventLog(logger: logger)),
       keys: try keys(), stateDirectory: state, compressionLevel: configuration.compression.level, logger: logger)
+  }
+
+  /// How PostgreSQL is run here.
+  func restoreHost() throws(TidemarkError) -> RestoreHost {
+    RestoreHost(
+      binDirectory: configuration.postgres.binDirectory ?? "/usr/lib/postgresql/15/bin",
+      dataDirectory: configuration.postgres.dataDirectory, osUser: configuration.postgres.osUser,
+      program: try RestoreCommand.program(), configurationPath: try RestoreCommand.absolute(configurationPath))
+  }
+
+  /// What no drill may touch.
+  var livePlaces: LivePlaces {
+    LivePlaces(
+      dataDirectory: configuration.postgres.dataDirectory,
+      regionDirectories: configuration.repository.regions.compactMap { region in
+        if case .directory(let path) = region.store { path } else { nil }
+      })
   }
 
   private func store(

@@ -67,10 +67,7 @@ struct RestoreCommand: TidemarkCommand {
     var repository = try context.repository()
     if let fromRegion { repository = try repository.only(region: fromRegion) }
     let meter = ProgressMeter(context.logger)
-    let host = RestoreHost(
-      binDirectory: context.configuration.postgres.binDirectory ?? "/usr/lib/postgresql/15/bin",
-      dataDirectory: context.configuration.postgres.dataDirectory, osUser: context.configuration.postgres.osUser,
-      program: try Self.program(), configurationPath: try Self.absolute(context.configurationPath))
+    let host = try context.restoreHost()
     let run = RestoreRun(repository, request, host, begin: begin) { meter.show($0) }
     let result: RestoreReport
     if planOnly {

@@ -74,8 +74,8 @@ package struct Tidemark: ParsableCommand {
     version: Version.text,
     subcommands: [
       InitCommand.self, CheckCommand.self, BackupCommand.self, ListCommand.self, ShowCommand.self,
-      WALPushCommand.self, WALFetchCommand.self, RestoreCommand.self, SyncCommand.self, ExpireCommand.self,
-      HoldCommand.self, ReleaseCommand.self, KeysCommand.self,
+      WALPushCommand.self, WALFetchCommand.self, RestoreCommand.self, DrillCommand.self, SyncCommand.self,
+      ExpireCommand.self, HoldCommand.self, ReleaseCommand.self, KeysCommand.self,
     ])
 
   package init() {}
@@ -96,8 +96,12 @@ package struct Tidemark: ParsableCommand {
       if ["--config", "--log-level"].contains(first), let value = rest.popFirst() { leading.append(value) }
     }
     guard let command = rest.popFirst() else { return arguments }
-    // `keys generate` has its options behind its own name.
-    if command == "keys", let inner = rest.popFirst() { return [command, inner] + leading + rest }
+    // `keys generate` has its options behind its own name; of `drill`'s commands one has none.
+    if command == "keys" || command == "drill" && ["list", "report", "run"].contains(rest.first),
+      let inner = rest.popFirst()
+    {
+      return [command, inner] + leading + rest
+    }
     return [command] + leading + rest
   }
 }
