@@ -126,7 +126,7 @@ package struct RecoveredServer: Sendable {
           if row[0] == "f" || row[3] == "paused" { return state }
           if let failure = spool.firstFailure { throw failure }
           if quiet.hasPassed { throw failed("the replay makes no progress", "") }
-          usleep(50_000)
+          usleep(10_000)
         }
       } catch {
         if error.code == .recoveryFailed || error.code == .interrupted || spool.firstFailure != nil { throw error }

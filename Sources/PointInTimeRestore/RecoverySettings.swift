@@ -22,8 +22,9 @@ struct RecoverySettings {
   /// Lines for the recovery alone.
   var recoveryLines: [String] {
     let planPath = "\(target.sideDirectory)/plan.json"
-    let command = [host.program, "--config", host.configurationPath, "wal-fetch", "%f", "%p", "--plan", planPath]
-      .map { $0.hasPrefix("%") ? "\"\($0)\"" : "'\($0.replacing("'", with: "'\\''"))'" }.joined(separator: " ")
+    let command = PlannedWALFetch.restoreCommand(
+      spool: target.spoolDirectory,
+      program: [host.program, "--config", host.configurationPath, "wal-fetch", "%f", "%p", "--plan", planPath])
     var lines = [
       setting("restore_command", command), setting("recovery_target_timeline", plan.targetTimeline.description),
       // A former standby's: they would clean the archive of the cluster that this is a copy of.

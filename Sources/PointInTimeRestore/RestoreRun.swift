@@ -86,7 +86,7 @@ package struct RestoreRun {
     phase("plan")
     progress("restoring \(plan.backup.label) to \(request.target.description)")
 
-    let spoolDirectory = "\(target.sideDirectory)/spool"
+    let spoolDirectory = target.spoolDirectory
     try tree.makeDirectories(directoryName(target.directory), mode: 0o755)
     try Self.clear(spoolDirectory)
     try tree.makeDirectories(spoolDirectory)
@@ -192,6 +192,14 @@ package struct RestoreRun {
   /// Removes what an earlier restore left in the spool.
   private static func clear(_ directory: String) throws(TidemarkError) {
     guard isDirectory(directory) else { return }
-    for name in try directoryEntries(directory) { try DurableFile.remove("\(directory)/\(name)") }
+    for name in try directoryEntries(directory) {
+      let path = "\(directory)/\(name)"
+      guard isDirectory(path) else {
+        try DurableFile.remove(path)
+        continue
+      }
+      try clear(path)
+      if rmdir(path) != 0 { throw systemError("cannot remove the directory", path) }
+    }
   }
 }

@@ -12,6 +12,7 @@ package struct RestoreTarget: Sendable {
   package let tablespaces: [UInt32: String]
   /// Beside the data directory, on the same file system: the plan, the WAL spool, the server's log.
   package var sideDirectory: String { "\(directory).tidemark" }
+  var spoolDirectory: String { "\(sideDirectory)/spool" }
 
   /// Checks everything and writes nothing.
   /// - Throws: `target-in-use`, `target-not-empty`, `usage`, `space-insufficient`.

@@ -1,5 +1,5 @@
 // WAL for the replay, fetched ahead of it into a directory on the target's file system while the files still come.
-// `wal-fetch` takes a segment from it by rename. The spool never holds more than a window of segments.
+// `restore_command` takes a segment from it by rename. The spool never holds more than a window of segments.
 import BackupRepository
 import Diagnostics
 import Envelope
@@ -11,7 +11,8 @@ import SystemSupport
 package final class WALSpool: Sendable {
   /// Segments that lie ready at once.
   static let segmentCountMax = 24
-  private static let threadCount = 2
+  /// Bytes of segments that are fetched at once, which is what bounds the memory.
+  private static let fetchByteCountMax = 48 << 20
 
   private let repository: Repository
   private let plan: RestorePlan
@@ -22,6 +23,8 @@ package final class WALSpool: Sendable {
   private let stopped = Cancellation()
   private let next = Counter()
   private let fetchedBytes = Counter()
+  /// The segments that were put into the spool, whether or not they were taken since.
+  private let delivered = Mutex<Set<String>>([])
   private let failure = Mutex<TidemarkError?>(nil)
   private let threads = Mutex<[WorkerThread<Void>]>([])
   /// Its input is the regions; it waits for output while the spool is full.
@@ -37,8 +40,10 @@ package final class WALSpool: Sendable {
 
   /// Fetches all timeline histories at once, then starts fetching segments in the background.
   func start() throws(TidemarkError) {
+    try tree.makeDirectories(PlannedWALFetch.keptDirectory(directory))
     for timeline in plan.histories { try fetch(.history(timeline), .timelineHistory) }
-    let started = (0..<Self.threadCount).map { index in
+    let threadCount = max(1, Self.fetchByteCountMax / plan.segmentSize.byteCount)
+    let started = (0..<threadCount).map { index in
       WorkerThread<Void>("wal-\(index)") { [self] in
         do { try meter.thread { try fetchSegments() } } catch {
           failure.withLock { if $0 == nil { $0 = TidemarkError.wrapping(error) } }
@@ -76,14 +81,18 @@ package final class WALSpool: Sendable {
   private func fetchAgain() throws(TidemarkError) {
     while !stopped.isCancelled {
       for name in try directoryEntries(directory) where name.hasSuffix(PlannedWALFetch.wanted) {
-        try fetch(WALFileName(text: name.dropLast(PlannedWALFetch.wanted.count)), .walSegment)
+        let segment = String(name.dropLast(PlannedWALFetch.wanted.count))
+        // A wish for a segment that is still on its way is granted by its arrival.
+        guard delivered.withLock({ $0.contains(segment) }) else { continue }
         try DurableFile.remove("\(directory)/\(name)")
+        if fileExists("\(directory)/\(segment)") { continue }
+        try fetch(WALFileName(text: segment), .walSegment)
       }
       usleep(20_000)
     }
   }
 
-  /// Segments that lie ready, without the marks that `wal-fetch` leaves.
+  /// Segments that lie ready, without the wishes.
   private func readyCount() throws(TidemarkError) -> Int {
     try directoryEntries(directory).count { WALSegmentName($0) != nil }
   }
@@ -107,68 +116,16 @@ package final class WALSpool: Sendable {
     let name = plan.backup.layout.wal(file)
     let (plaintext, _) = try repository.readSealed(kind, name, limit: 1 << 30, meter: meter)
     if let creations, case .segment(let segment) = file { try creations.look(at: plaintext, segment) }
-    let path = "\(directory)/\(file)"
+    // A history is asked for more than once, so it lies where `wal-fetch` alone looks, which leaves it there.
+    let isKept = if case .history = file { true } else { false }
+    let path = "\(isKept ? PlannedWALFetch.keptDirectory(directory) : directory)/\(file)"
     let temporary = "\(directory)/.\(file).incoming"
     let output = try OpenFile(temporary, O_WRONLY | O_CREAT | O_TRUNC, mode: 0o600)
     try output.write(plaintext)
     try tree.give(output)
     try output.close()
     if rename(temporary, path) != 0 { throw systemError("cannot rename the file", path) }
+    delivered.withLock { _ = $0.insert(file.description) }
     fetchedBytes.add(plaintext.count)
-  }
-}
-
-/// `wal-fetch` on behalf of a running `restore`: it answers from the plan and the spool.
-package struct PlannedWALFetch {
-  package enum Outcome: Sendable, Equatable {
-    case fetched
-    /// Beyond the end that the plan fixed.
-    case absent
-    /// The plan has it and the spool doesn't, and no `restore` fills the spool any more: to be fetched directly.
-    case notSpooled
-  }
-  package let plan: RecoveryPlanFile
-  /// Marks of segments that were taken, and of those that are asked for once more.
-  static let taken = ".taken"
-  static let wanted = ".wanted"
-
-  package init(_ plan: RecoveryPlanFile) { self.plan = plan }
-
-  /// Waits for the spool while `restore` lives.
-  package func fetch(_ file: WALFileName, to destination: String) throws(TidemarkError) -> Outcome {
-    guard plan.has(file) else { return .absent }
-    let path = "\(plan.spool)/\(file)"
-    var hasAsked = false
-    while true {
-      if case .history = file, fileExists(path) {
-        // Asked for more than once, so it stays.
-        try DurableFile.write(try readFile(path), to: destination)
-        return .fetched
-      }
-      // The mark comes first: a segment that is gone without one is still on its way.
-      if fileExists(path) { try mark(path + Self.taken) }
-      if rename(path, destination) == 0 { return .fetched }
-      guard errno == ENOENT else { throw systemError("cannot move the segment", path) }
-      if fileExists(path + Self.taken), !hasAsked {
-        try mark(path + Self.wanted)
-        hasAsked = true
-      }
-      guard fileExists(plan.lock), isLocked(plan.lock), !fileExists("\(plan.spool)/.failed") else {
-        if plan.isIsolated != true { return .notSpooled }
-        throw TidemarkError(.recoveryFailed, "the drill that this server belongs to has ended", object: plan.spool)
-      }
-      usleep(5_000)
-    }
-  }
-
-  private func mark(_ path: String) throws(TidemarkError) {
-    try OpenFile(path, O_WRONLY | O_CREAT, mode: 0o600).close()
-  }
-
-  private func isLocked(_ path: String) -> Bool {
-    do throws(TidemarkError) {
-      _ = try FileLock(path, purpose: "a restore")
-      return false
-    } catch { return true }
   }
 }

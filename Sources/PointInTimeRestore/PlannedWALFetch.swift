@@ -1,0 +1,65 @@
+// The other side of the spool: how `restore_command` gets WAL while a `restore` runs, and after it has ended.
+import Diagnostics
+import Glibc
+import PostgresFormats
+import SystemSupport
+
+/// `wal-fetch` on behalf of a running `restore`: it answers from the plan and the spool.
+package struct PlannedWALFetch {
+  package enum Outcome: Sendable, Equatable {
+    case fetched
+    /// Beyond the end that the plan fixed.
+    case absent
+    /// The plan has it and the spool doesn't, and no `restore` fills the spool any more: to be fetched directly.
+    case notSpooled
+  }
+  package let plan: RecoveryPlanFile
+  /// Behind the name of a segment that isn't in the spool and is asked for.
+  static let wanted = ".wanted"
+
+  /// Where files lie that stay when they are fetched.
+  static func keptDirectory(_ spool: String) -> String { "\(spool)/kept" }
+
+  package init(_ plan: RecoveryPlanFile) { self.plan = plan }
+
+  /// The value of `restore_command`: a segment that lies ready is moved by mv(1), since this program's start for each of
+  /// them would cost more than the move; whatever isn't there is asked of `program`, which alone may say "not there".
+  static func restoreCommand(spool: String, program: [String]) -> String {
+    func quoted(_ word: String) -> String { "'\(word.replacing("'", with: "'\\''").replacing("%", with: "%%"))'" }
+    let words = program.map { $0 == "%f" || $0 == "%p" ? "\"\($0)\"" : quoted($0) }
+    return "mv -f \(quoted(spool))/\"%f\" \"%p\" 2>/dev/null || \(words.joined(separator: " "))"
+  }
+
+  /// Waits for the spool while `restore` lives.
+  package func fetch(_ file: WALFileName, to destination: String) throws(TidemarkError) -> Outcome {
+    guard plan.has(file) else { return .absent }
+    if case .history = file {
+      let path = "\(Self.keptDirectory(plan.spool))/\(file)"
+      guard fileExists(path) else { return .notSpooled }
+      try DurableFile.write(try readFile(path), to: destination)
+      return .fetched
+    }
+    let path = "\(plan.spool)/\(file)"
+    var hasAsked = false
+    while true {
+      if rename(path, destination) == 0 {
+        if hasAsked { try DurableFile.remove(path + Self.wanted) }
+        return .fetched
+      }
+      guard errno == ENOENT else { throw systemError("cannot move the segment", path) }
+      guard fileExists(plan.spool), fileExists(plan.lock), isLocked(plan.lock) else { return .notSpooled }
+      if !hasAsked {
+        try OpenFile(path + Self.wanted, O_WRONLY | O_CREAT, mode: 0o600).close()
+        hasAsked = true
+      }
+      usleep(5_000)
+    }
+  }
+
+  private func isLocked(_ path: String) -> Bool {
+    do throws(TidemarkError) {
+      _ = try FileLock(path, purpose: "a restore")
+      return false
+    } catch { return true }
+  }
+}
