@@ -24,20 +24,17 @@ package struct OpenedObject: Sendable {
         .objectDamaged, "the object is larger than expected", object: header.name,
         cause: "\(total) bytes, limit \(limit)")
     }
-    var reader = try FrameReader(self)
     var failure: TidemarkError?
+    var digest: SHA256Digest?
     let plaintext = [UInt8](unsafeUninitializedCapacity: total) { buffer, count in
       do throws(TidemarkError) {
-        let output = UnsafeMutableRawBufferPointer(buffer)
-        for index in footer.frames.indices {
-          let end = count + footer.frames[index].plaintextByteCount
-          try reader.read(index, into: UnsafeMutableRawBufferPointer(rebasing: output[count..<end]))
-          count = end
-        }
+        digest = try ParallelReader(self, into: UnsafeMutableRawBufferPointer(buffer)).run(
+          digests: header.attributes.plaintextDigest != nil)
+        count = total
       } catch { failure = error }
     }
     if let failure { throw failure }
-    if let digest = header.attributes.plaintextDigest, SHA256Digest.of(plaintext) != digest {
+    guard digest == header.attributes.plaintextDigest else {
       throw TidemarkError(
         .objectDamaged, "the plaintext isn't what the header says", object: header.name, cause: "its digest differs")
     }

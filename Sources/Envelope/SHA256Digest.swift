@@ -62,6 +62,21 @@ package struct SHA256Hasher: ~Copyable {
     EVP_MD_free(algorithm)
   }
 
+  /// Begins a digest that comes in pieces.
+  package mutating func begin() throws(TidemarkError) {
+    guard EVP_DigestInit_ex2(context, algorithm, nil) == 1 else { throw cryptoError("cannot digest") }
+  }
+
+  package mutating func update(_ bytes: UnsafeRawBufferPointer) throws(TidemarkError) {
+    guard EVP_DigestUpdate(context, bytes.baseAddress, bytes.count) == 1 else { throw cryptoError("cannot digest") }
+  }
+
+  package mutating func finish() throws(TidemarkError) -> SHA256Digest {
+    var digest = [UInt8](repeating: 0, count: 32)
+    guard EVP_DigestFinal_ex(context, &digest, nil) == 1 else { throw cryptoError("cannot digest") }
+    return SHA256Digest(unchecked: digest)
+  }
+
   /// Appends the first `count` bytes of the digest of `bytes` to `output`.
   package mutating func appendDigest(
     of bytes: UnsafeRawBufferPointer, prefix count: Int, to output: inout [UInt8]

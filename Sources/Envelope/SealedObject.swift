@@ -27,18 +27,13 @@ package enum SealedObject {
     var object = try SealedObjectWriter(
       kind: kind, name: name, created: created, recipients: recipients, writer: writer, attributes: attributes,
       reservedByteCount: plaintext.count / 2 + (64 << 10))
-    var compressor = try FrameCompressor()
-    let output = UnsafeMutableRawBufferPointer.allocate(
-      byteCount: FrameCompressor.outputByteCountMax(min(plaintext.count, framePlaintextByteCountMax)), alignment: 64)
-    defer { output.deallocate() }
     var offset = 0
     while offset < plaintext.count {
-      let end = min(plaintext.count, offset + framePlaintextByteCountMax)
-      try plaintext.withUnsafeBufferPointer { buffer throws(TidemarkError) in
-        let input = UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(buffer)[offset..<end])
-        let (codec, size) = try compressor.compress(input, into: output, level: level)
-        let content = codec == .stored ? input : UnsafeRawBufferPointer(rebasing: output[..<size])
-        _ = try object.appendFrame(codec: codec, content, plaintextByteCount: input.count)
+      let end = min(plaintext.count, offset + ParallelCompressor.batchByteCountMax)
+      for frame in try ParallelCompressor.compress(plaintext, offset..<end, level: level) {
+        try frame.withContent(of: plaintext) { content throws(TidemarkError) in
+          _ = try object.appendFrame(codec: frame.codec, content, plaintextByteCount: frame.range.count)
+        }
       }
       offset = end
     }
