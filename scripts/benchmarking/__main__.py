@@ -16,13 +16,16 @@ import tempfile
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import dataset  # noqa: E402
+import flatness  # noqa: E402
 import report  # noqa: E402
 import scenarios  # noqa: E402
 from processes import BenchmarkError, Children, Meter, give_to_operator, say  # noqa: E402
 from servers import Authority, PostgresServer, Region  # noqa: E402
 from tools import BarmanCloud, PgBackRest, Pipeline, Tidemark  # noqa: E402
 
-SCENARIOS = ["full", "unchanged", "changed", "restore", "recovery", "wal"]
+SCENARIOS = ["full", "unchanged", "changed", "restore", "recovery", "wal", "sizes", "relations"]
+# What takes an hour for itself.
+LONG = {"sizes", "relations"}
 
 
 def arguments():
@@ -82,8 +85,14 @@ def run(options, work, started):
         raise BenchmarkError(f"no such tool: {', '.join(sorted(unknown))}")
     bench = scenarios.Bench(work, server, regions, meter, [makers[name]() for name in options.tools])
     wanted = set(options.only or SCENARIOS)
+    if options.quick and not options.only:
+        wanted -= LONG
+        bench.remark("a quick run: whether cost and memory stay flat at any size is measured in a full run alone")
     bench.facts.update(facts(options, meter, server))
-    bench.facts["wanted"] = (wanted - {"wal"}) | ({"wal-push", "wal-fetch"} if "wal" in wanted else set())
+    bench.facts["wanted"] = wanted - {"wal"}
+    bench.facts["wanted"] |= {"wal-push", "wal-fetch"} if "wal" in wanted else set()
+    bench.facts["wanted"] |= {"sizes-restore"} if "sizes" in wanted else set()
+    bench.facts["keeps"] = bool(options.reuse or options.keep)
     server.start()
     if wanted & {"full", "unchanged", "changed", "restore"}:
         scenarios.backups(bench, options.runs, wanted)
@@ -91,6 +100,12 @@ def run(options, work, started):
         scenarios.recovery(bench, options.runs, options.segments)
     if "wal" in wanted:
         scenarios.wal(bench, 15 if options.quick else 40)
+    server.stop()
+    # Last, since they configure Tidemark for other clusters.
+    if "sizes" in wanted:
+        flatness.sizes(bench, started, binary, options.size)
+    if "relations" in wanted:
+        flatness.relations(bench, started, binary)
     print(heading(bench.facts))
     print(report.markdown(bench))
     if options.json:
@@ -138,7 +153,7 @@ def main():
         return 2
     finally:
         started.stop_all()
-        for name in ("s3", "server", "restored", "segments"):
+        for name in ("s3", "server", "restored", "segments", "relations"):
             shutil.rmtree(f"{work}/{name}", ignore_errors=True)
         if options.keep:
             say(f"kept: --reuse {work}")

@@ -67,21 +67,29 @@ def prepare(server, size, pristine):
         os.remove(mark)
     shutil.rmtree(pristine, ignore_errors=True)
     shutil.rmtree(server.directory, ignore_errors=True)
-    say(f"making a data set of about {size / 1e9:.1f} GB")
-    begin = time.monotonic()
-    server.create()
-    configure(server)
-    _load(server, size / 1e9)
-    say(f"made {stored(server.directory) / 1e9:.2f} GB in {time.monotonic() - begin:.0f} s")
+    make(server, size)
     subprocess.run(["cp", "-a", "--reflink=auto", server.directory, pristine], check=True)
     with open(mark, "w", encoding="utf-8") as file:
         json.dump(wanted, file)
 
 
+def make(server, size):
+    say(f"making a data set of about {size / 1e9:.1f} GB")
+    begin = time.monotonic()
+    shutil.rmtree(server.directory, ignore_errors=True)
+    server.create()
+    configure(server)
+    _load(server, size / 1e9)
+    say(f"made {stored(server.directory) / 1e9:.2f} GB in {time.monotonic() - begin:.0f} s")
+
+
+# With wal_level=minimal a table made in the same transaction is written once, without WAL.
+LOADING = {"wal_level": "minimal", "max_wal_senders": 0, "archive_mode": "off", "fsync": "off",
+           "max_wal_size": "20GB", "maintenance_work_mem": "512MB", "synchronous_commit": "off"}
+
+
 def _load(server, gigabytes):
-    # With wal_level=minimal a table made in the same transaction is written once, without WAL.
-    server.start(wal_level="minimal", max_wal_senders=0, archive_mode="off", fsync="off", max_wal_size="20GB",
-                 maintenance_work_mem="512MB", synchronous_commit="off")
+    server.start(**LOADING)
     counts = {"contacts": int(CONTACTS * gigabytes), "communications": int(COMMUNICATIONS * gigabytes),
               "documents": int(DOCUMENTS * gigabytes)}
     maker = f"{os.path.dirname(os.path.abspath(__file__))}/rows.py"
@@ -118,7 +126,8 @@ def change_pages(server, percent, seed):
     """Changes one row in each of so many randomly chosen pages of all tables, and says what share of all pages that
     was: (pages changed) / (pages of the data directory), counted by their LSNs."""
     begin = server.sql("CHECKPOINT; SELECT pg_current_wal_insert_lsn()").splitlines()[-1]
-    pages = int(server.sql("SELECT (sum(pg_relation_size(oid)) / 8192)::bigint FROM pg_class WHERE relkind IN ('r', 'i', 't')"))
+    pages = int(server.sql("SELECT (sum(pg_relation_size(oid)) / 8192)::bigint FROM pg_class "
+                           "WHERE relkind IN ('r', 'i', 't')"))
     tables = int(server.sql("SELECT (sum(pg_relation_size(oid)) / 8192)::bigint FROM pg_class WHERE relname IN "
                             "('contacts', 'communications', 'documents')"))
     share = percent * pages / tables
@@ -146,8 +155,8 @@ def changed_pages(server, lsn):
 
 
 WORKLOAD = """
-\\set first random(1, {contacts} - 10)
-\\set message random(1, {communications})
+\\set first random_exponential(1, {contacts} - 10, 20)
+\\set message random_exponential(1, {communications}, 20)
 BEGIN;
 UPDATE contacts SET score = score + 1, attributes = attributes || jsonb_build_object('touched', now())
   WHERE id BETWEEN :first AND :first + 3;
@@ -160,7 +169,7 @@ COMMIT;
 
 
 def write_segments(server, count, work):
-    """Runs transactions as an application would, until they made so many segments of WAL."""
+    """Runs transactions until they made so many segments of WAL: as an application's, most of them on few rows."""
     contacts, communications = server.sql("SELECT max(id) FROM contacts; SELECT max(id) FROM communications "
                                           "WHERE id < 1000000000").splitlines()
     script = f"{work}/workload.sql"

@@ -2,13 +2,15 @@
 import dataclasses
 import statistics
 
+import flatness
 from processes import BenchmarkError
 
 TITLES = {
     "full": "Full backup into two regions", "unchanged": "Backup after nothing changed",
     "changed": "Backup after {changed} of the pages changed at random", "restore": "Restore of files from one region",
     "recovery": "Point-in-time recovery, to the first write", "wal-push": "One segment archived into two regions",
-    "wal-fetch": "One segment fetched",
+    "wal-fetch": "One segment fetched", "sizes": "Full backup, by size", "sizes-restore": "Restore of files, by size",
+    "relations": "Full backup, by the number of relations",
 }
 
 
@@ -58,7 +60,12 @@ def figures(bench):
     compare("recovery to the first write: wall, of pgBackRest's", 0.75, "recovery", "wall")
     compare("wal-push into two regions: wall, of archive-push's", 0.5, "wal-push", "wall")
     compare("wal-fetch: wall, of archive-get's", 0.5, "wal-fetch", "wall")
-    peaks = [sample.peak for tools in samples.values() for sample in tools.get("tidemark", [])]
+    flat = flatness.compared(bench)
+    found += [Figure(name, 1.15, [ratio]) for name, ratio in flat]
+    missing += [f"flat cost and memory: {scenario}" for scenario, count in (("sizes", 2), ("relations", 3))
+                if scenario in bench.facts["wanted"] and len(samples.get(scenario, {})) < count]
+    peaks = [sample.peak for scenario, tools in samples.items() for name, runs in tools.items() for sample in runs
+             if name == "tidemark" or scenario in flatness.SCENARIOS]
     if peaks:
         found.append(Figure("peak memory of any Tidemark process, MiB", 256, [max(peaks) / 2 ** 20], ""))
     return found, missing

@@ -15,9 +15,9 @@ class Bench:
         self.work, self.server, self.regions, self.meter, self.tools = work, server, regions, meter, tools
         self.samples, self.facts, self.remarks = {}, {}, []
 
-    def add(self, scenario, tool, sample):
-        self.samples.setdefault(scenario, {}).setdefault(tool.name, []).append(sample)
-        say(f"{scenario}: {tool.name} {sample.wall:.2f} s, CPU {sample.client_cpu:.2f} + {sample.postgres_cpu:.2f} +"
+    def record(self, scenario, name, sample):
+        self.samples.setdefault(scenario, {}).setdefault(name, []).append(sample)
+        say(f"{scenario}: {name} {sample.wall:.2f} s, CPU {sample.client_cpu:.2f} + {sample.postgres_cpu:.2f} +"
             f" {sample.s3_cpu:.2f} s, {sample.peak / 2 ** 20:.0f} MiB, {sample.stored / 1e6:.0f} MB stored,"
             f" {sample.requests} requests")
 
@@ -42,8 +42,8 @@ class Bench:
             return False
 
     def measure(self, scenario, tool, commands, **options):
-        return self.attempt(scenario, tool, lambda: self.add(
-            scenario, tool, self.meter.measure(commands, tool.bucket, **options)))
+        return self.attempt(scenario, tool, lambda: self.record(
+            scenario, tool.name, self.meter.measure(commands, tool.bucket, **options)))
 
     def ready(self, tool, begins=False):
         """Lets PostgreSQL archive with the tool, into a new repository where it begins."""

@@ -1,0 +1,118 @@
+"""Whether cost and memory stay flat: ten times the bytes, ten times the relations. Tidemark alone, in full runs."""
+import json
+import os
+import shutil
+import time
+
+import dataset
+from processes import give_to_operator, say
+from servers import PostgresServer
+from tools import Tidemark
+
+RELATIONS = (0, 20_000, 200_000)
+SCENARIOS = ("sizes", "sizes-restore", "relations")
+
+
+def free_bytes(path):
+    space = os.statvfs(path)
+    return space.f_bavail * space.f_frsize
+
+
+def sizes(bench, started, binary, size):
+    """A full backup and a restore of the data set, and of one ten times as large."""
+    for bytes_wanted in (size, 10 * size):
+        # The data, both regions' copies with little compression, and the restored files.
+        needed = int(3.2 * bytes_wanted)
+        if free_bytes(bench.work) < needed:
+            bench.remark(f"sizes: {bytes_wanted / 1e9:.0f} GB could not be measured: needs {needed / 1e9:.0f} GB free")
+            continue
+        directory = f"{bench.work}/sized-{bytes_wanted}"
+        server = PostgresServer(directory, bench.work, bench.server.bin, started)
+        if not _is_made(directory, bytes_wanted):
+            dataset.make(server, bytes_wanted)
+            _mark(directory, bytes_wanted)
+        _measure(bench, server, binary, "sizes", f"{bytes_wanted / 1e9:.1f} GB", restores=True)
+        if not bench.facts["keeps"]:
+            shutil.rmtree(directory)
+
+
+def relations(bench, started, binary):
+    """A full backup of clusters that hold next to nothing, in very many files."""
+    for count in RELATIONS:
+        directory = f"{bench.work}/relations"
+        shutil.rmtree(directory, ignore_errors=True)
+        server = PostgresServer(directory, bench.work, bench.server.bin, started)
+        _make_relations(server, count)
+        _measure(bench, server, binary, "relations", f"{count} relations", restores=False)
+        shutil.rmtree(directory)
+
+
+def _mark(directory, size):
+    with open(f"{directory}.json", "w", encoding="utf-8") as file:
+        json.dump({"version": dataset.VERSION, "size": size}, file)
+
+
+def _is_made(directory, size):
+    try:
+        with open(f"{directory}.json", encoding="utf-8") as file:
+            return json.load(file) == {"version": dataset.VERSION, "size": size} and os.path.isdir(directory)
+    except FileNotFoundError:
+        return False
+
+
+def _make_relations(server, count):
+    begin = time.monotonic()
+    server.create()
+    dataset.configure(server)
+    server.start(**dataset.LOADING)
+    server.sql("CREATE PROCEDURE make(count int) LANGUAGE plpgsql AS $$ BEGIN FOR i IN 1..count LOOP "
+               "EXECUTE format('CREATE TABLE r%s AS SELECT %s AS id', i, i); "
+               "IF i % 500 = 0 THEN COMMIT; END IF; END LOOP; END $$")
+    server.sql(f"CALL make({count})")
+    server.sql("CHECKPOINT")
+    server.stop()
+    say(f"made {count} relations in {time.monotonic() - begin:.0f} s")
+
+
+def _measure(bench, server, binary, scenario, name, restores):
+    dataset.configure(server)
+    bench.empty_regions()
+    usual, bench.meter.postgres = bench.meter.postgres, server
+    server.start()
+    try:
+        tool = Tidemark(bench.work, server, bench.regions, bench.meter, binary)
+        tool.initialize()
+        server.archive_with(tool.archive_command)
+        sample = bench.meter.measure(tool.full(), tool.bucket)
+        bench.record(scenario, name, sample)
+        bench.facts.setdefault(scenario, {})[name] = {
+            "bytes": sample.report["databaseBytes"], "files": sample.report["fileCount"]}
+        if restores:
+            target = f"{bench.work}/restored/{tool.name}"
+            give_to_operator(os.path.dirname(target))
+            bench.record(f"{scenario}-restore", name, bench.meter.measure(tool.restore(target), tool.bucket))
+            bench.remove(target)
+    finally:
+        server.stop()
+        bench.meter.postgres = usual
+
+
+def compared(bench):
+    """(name, ratio) for each thing that should stay flat: the larger's cost per unit, of the smaller's."""
+    found = []
+    for scenario, title in (("sizes", "full backup"), ("sizes-restore", "restore")):
+        samples, known = bench.samples.get(scenario, {}), bench.facts.get("sizes", {})
+        if len(samples) == 2:
+            small, large = samples
+            per_byte = [samples[name][0].cpu / known[name]["bytes"] for name in (small, large)]
+            found.append((f"{title}: CPU per GB, {large} of {small}", per_byte[1] / per_byte[0]))
+            found.append((f"{title}: memory, {large} of {small}", samples[large][0].peak / samples[small][0].peak))
+    samples, known = bench.samples.get("relations", {}), bench.facts.get("relations", {})
+    if len(samples) == 3:
+        # The empty cluster's cost is that of a backup as such, not of its files.
+        none, few, many = samples
+        per_file = [(samples[name][0].cpu - samples[none][0].cpu) / (known[name]["files"] - known[none]["files"])
+                    for name in (few, many)]
+        found.append((f"full backup: CPU per file, {many} of {few}", per_file[1] / per_file[0]))
+        found.append((f"full backup: memory, {many} of {few}", samples[many][0].peak / samples[few][0].peak))
+    return found
