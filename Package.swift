@@ -50,6 +50,7 @@ let package = Package(
     // Building blocks.
     layer("ObjectStorage", ["Diagnostics", "SystemSupport", "CLinux"]),
     layer("S3Storage", ["ObjectStorage", "Diagnostics", "SystemSupport", "CLibcurl", "CLibcrypto"]),
+    layer("Monitoring", ["Configuration", "S3Storage", "Diagnostics", "SystemSupport", crypto]),
     layer("Envelope", ["Diagnostics", "SystemSupport", "CZstd", "CLibcrypto", crypto]),
     layer("PostgresReplication", ["PostgresFormats", "Diagnostics", "SystemSupport", "CLibpq"]),
 
@@ -73,7 +74,7 @@ let package = Package(
     layer(
       "TidemarkCommands",
       engineLayers + ["Configuration", "S3Storage", "PostgresReplication"]
-        + ["BaseBackup", "WALArchive", "PointInTimeRestore", "RestoreDrill", "Retention", "Verification"]
+        + ["BaseBackup", "WALArchive", "PointInTimeRestore", "RestoreDrill", "Retention", "Verification", "Monitoring"]
         + [argumentParser, logging]),
     .executableTarget(name: "tidemark", dependencies: ["TidemarkCommands"], swiftSettings: strict),
 
@@ -90,6 +91,7 @@ let package = Package(
     tests(
       "RetentionTests", engineLayers + ["Retention", "Configuration", "S3Storage", "tidemark", logging]),
     tests("ConfigurationTests", ["Configuration", "Diagnostics"]),
+    tests("MonitoringTests", ["Monitoring", "Configuration", "Diagnostics", "SystemSupport", crypto]),
     tests("EndToEndTests", ["tidemark", "Diagnostics", "SystemSupport"]),
   ],
   swiftLanguageModes: [.v6]

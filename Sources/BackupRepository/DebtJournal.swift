@@ -48,6 +48,12 @@ package struct DebtJournal: Sendable {
     return debts
   }
 
+  /// How many objects `region` is owed.
+  package func count(_ region: String) throws(TidemarkError) -> Int {
+    guard fileExists("\(directory)/\(region)") else { return 0 }
+    return try directoryEntries("\(directory)/\(region)").count { !$0.hasPrefix(".") }
+  }
+
   /// Whether `debt` is recorded.
   package func contains(_ debt: Debt) -> Bool { fileExists(path(debt)) }
 

@@ -61,12 +61,21 @@ extension TidemarkConfiguration {
     status = StatusThresholds(section.section("status", keys: StatusThresholds.keys))
     stateDirectory = section.absolutePath("state-directory") ?? "/var/lib/tidemark"
     drill = Drill(section.section("drill", keys: Drill.keys), stateDirectory: stateDirectory)
+    metricsDirectory =
+      section.section("metrics", keys: ["textfile-directory"]).absolutePath("textfile-directory")
+    let receivers = section.sections("notifications", keys: NotificationSettings.keys)
+    notifications = receivers.map(NotificationSettings.init)
+    for (index, receiver) in notifications.enumerated()
+    where notifications[..<index].contains(where: { $0.name == receiver.name }) {
+      receivers[index].refuse("name", "'\(receiver.name)' is the name of another notification already")
+    }
     try problems.throwIfAny()
   }
 
   private static let keys = [
     "cluster", "postgres", "repository", "encryption", "compression", "attachments", "limits", "objectives",
-    "retention", "retention-file", "status", "drill", "state-directory",
+    "retention", "retention-file", "status", "drill", "metrics", "notifications",
+    "state-directory",
   ]
 
   static func unreadable(_ path: String, _ error: TidemarkError) -> TidemarkError {

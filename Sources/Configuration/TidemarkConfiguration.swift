@@ -21,6 +21,9 @@ package struct TidemarkConfiguration: Sendable, Equatable {
   package var retentionFile: String?
   package var status: StatusThresholds
   package var drill: Drill
+  /// Where node_exporter's textfile collector reads; `nil`: no metrics.
+  package var metricsDirectory: String?
+  package var notifications: [NotificationSettings]
   /// Where journals, locks and the agent's socket are.
   package var stateDirectory: String
 

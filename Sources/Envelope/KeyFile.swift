@@ -78,6 +78,9 @@ package enum KeyFile {
     return try DurableFile.create(Array(text.utf8), at: path, mode: 0o600)
   }
 
+  /// The first line of a file with some other secret, which nobody else may read.
+  package static func secret(_ path: String) throws(TidemarkError) -> String { try secretLines(path)[0] }
+
   private static func secretLines(_ path: String) throws(TidemarkError) -> [String] {
     let lines = try checkedText(path).split(whereSeparator: \.isNewline).map { $0.trimmingPrefix { $0 == " " } }
       .filter { !$0.isEmpty && !$0.hasPrefix("#") }.map { line in String(line.prefix { $0 != " " }) }

@@ -31,7 +31,16 @@ package struct PlannedWALFetch {
   }
 
   /// Waits for the spool while `restore` lives.
+  /// - Throws: `recovery-failed` when a scratch copy asks for what its drill didn't look at: it is never fetched directly.
   package func fetch(_ file: WALFileName, to destination: String) throws(TidemarkError) -> Outcome {
+    let outcome = try fetchSpooled(file, to: destination)
+    if outcome == .notSpooled, plan.isIsolated == true {
+      throw TidemarkError(.recoveryFailed, "the drill that this server belongs to has ended", object: plan.spool)
+    }
+    return outcome
+  }
+
+  private func fetchSpooled(_ file: WALFileName, to destination: String) throws(TidemarkError) -> Outcome {
     guard plan.has(file) else { return .absent }
     if case .history = file {
       let path = "\(Self.keptDirectory(plan.spool))/\(file)"

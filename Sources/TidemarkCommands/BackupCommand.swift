@@ -48,6 +48,7 @@ struct BackupCommand: TidemarkCommand {
     let result = try BackupRun(repository, options) { meter.show($0) }.run()
     meter.end()
     let manifest = result.manifest
+    CommandRecord.current.note(result)
     for remark in result.remarks { context.logger.warning("backup: \(remark)") }
     let report = Report(
       label: manifest.label, systemIdentifier: manifest.systemIdentifier, startLSN: manifest.startLSN,

@@ -91,6 +91,8 @@ struct CheckCommand: TidemarkCommand {
           + (check.next.map { "         next: \($0)\n" } ?? "")
       }.joined() + (report.ok ? "all is well\n" : "there are findings\n")
     }
+    CommandRecord.current.note(
+      findings: checks.filter { $0.status == "finding" }.map { "\($0.name) \($0.subject): \($0.detail)" })
     return report.ok ? 0 : ExitStatus.findings.rawValue
   }
 

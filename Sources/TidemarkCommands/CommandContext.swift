@@ -24,6 +24,7 @@ struct CommandContext: Sendable {
     configuration = try TidemarkConfiguration(contentsOf: configurationPath)
     printsJSON = options.json
     logger = StandardErrorLog.logger(options.logLevel)
+    CommandRecord.current.note(self)
   }
 
   var connection: ConnectionInfo {
@@ -44,13 +45,15 @@ struct CommandContext: Sendable {
           health: RegionHealth(path: "\(state)/regions/\(region.name)")))
     }
     let durability = configuration.repository.durability
-    return Repository(
+    let repository = Repository(
       layout: layout,
       regions: RegionSet(
         regions: regions,
         policy: DurabilityPolicy(required: durability.required, degradeAfter: durability.degradeAfter),
         marker: layout.marker, debts: DebtJournal(stateDirectory: state), log: RegionEventLog(logger: logger)),
       keys: try keys(), stateDirectory: state, compressionLevel: configuration.compression.level, logger: logger)
+    CommandRecord.current.note(repository)
+    return repository
   }
 
   /// How PostgreSQL is run here.

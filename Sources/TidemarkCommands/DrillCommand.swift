@@ -21,6 +21,7 @@ struct DrillRunCommand: TidemarkCommand {
     commandName: "run", abstract: "Rehearse a restore (what 'drill' does by itself).",
     discussion: "Without a target the end of the archived WAL is restored. Exit status 1: the report has findings.")
   @OptionGroup var global: GlobalOptions
+  var recordedName: String? { "drill" }
   @Option(help: "Restore from this region alone.") var fromRegion: String?
   @Flag(help: "One drill from each region, one after another.") var eachRegion = false
   @Option(help: "A moment with its zone: '2026-11-24 03:15:00+01'.") var toTime: String?
@@ -59,7 +60,9 @@ struct DrillRunCommand: TidemarkCommand {
       let run = DrillRun(
         try context.repository(), request, try context.restoreHost(), avoiding: context.livePlaces
       ) { meter.show($0) }
-      drills.append(try run.run())
+      let drill = try run.run()
+      CommandRecord.current.note(drill.report)
+      drills.append(drill)
       meter.end()
     }
     if let html { try writePage(html, drills, try context.repository()) }
@@ -128,6 +131,7 @@ struct DrillRunCommand: TidemarkCommand {
 struct DrillListCommand: TidemarkCommand {
   static let configuration = CommandConfiguration(commandName: "list", abstract: "Earlier drills.")
   @OptionGroup var global: GlobalOptions
+  var recordedName: String? { nil }
 
   struct Drill: Encodable {
     var name: String
@@ -186,6 +190,7 @@ struct DrillReportCommand: TidemarkCommand {
     commandName: "report", abstract: "Show the report of an earlier drill.",
     discussion: "With --json the document as it was signed.")
   @OptionGroup var global: GlobalOptions
+  var recordedName: String? { nil }
   @Argument(help: "The drill's name, or its beginning (default: the newest).") var time: String?
   @Option(help: "Write it as one HTML page.") var html: String?
 

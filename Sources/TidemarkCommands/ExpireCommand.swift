@@ -59,6 +59,7 @@ struct ExpireCommand: TidemarkCommand {
       remarks: result.remarks, regionsNotAsked: result.regionsNotAsked.sorted(),
       events: repository.regions.log.events, regions: RegionReport.all(repository))
     try context.print(report) { text(report) }
+    CommandRecord.current.note(findings: report.findings)
     return report.findings.isEmpty ? 0 : ExitStatus.findings.rawValue
   }
 

@@ -79,6 +79,7 @@ struct KeysGenerate: TidemarkCommand {
   static let configuration = CommandConfiguration(
     commandName: "generate", abstract: "Write missing key files and print their public halves.")
   @OptionGroup var global: GlobalOptions
+  var recordedName: String? { nil }
   @Option(help: "Where to write a new identity, which opens backups.") var identity: String?
   @Option(help: "Where to write a new writer key, which signs backups.") var writer: String?
 
@@ -105,6 +106,7 @@ struct KeysList: TidemarkCommand {
   static let configuration = CommandConfiguration(
     commandName: "list", abstract: "The keys of this host: ids and public halves, never secrets.")
   @OptionGroup var global: GlobalOptions
+  var recordedName: String? { nil }
 
   struct Key: Codable {
     var role: String

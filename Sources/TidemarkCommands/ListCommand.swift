@@ -44,6 +44,7 @@ struct ListCommand: TidemarkCommand {
   static let configuration = CommandConfiguration(
     commandName: "list", abstract: "Backups, and the recoverable window of each lineage.")
   @OptionGroup var global: GlobalOptions
+  var recordedName: String? { nil }
 
   struct Window: Codable {
     var from: String
@@ -136,6 +137,7 @@ struct ListCommand: TidemarkCommand {
 struct ShowCommand: TidemarkCommand {
   static let configuration = CommandConfiguration(commandName: "show", abstract: "One backup in detail.")
   @OptionGroup var global: GlobalOptions
+  var recordedName: String? { nil }
   @Argument(help: "The label, or its beginning.") var label: String
   @Flag(help: "The captured settings too.") var settings = false
 

@@ -75,6 +75,7 @@ struct RestoreCommand: TidemarkCommand {
     } else {
       result = try run.run()
       meter.end()
+      CommandRecord.current.note(result)
     }
     let objective = context.configuration.objectives.rto?.seconds
     let report = Report(

@@ -32,6 +32,7 @@ struct SyncCommand: TidemarkCommand {
       "debts repaid: \(report.repaid); objects copied: \(report.copied), \(Size(report.copiedBytes))\n"
         + report.findings.map { "finding: \($0)\n" }.joined()
     }
+    CommandRecord.current.note(findings: result.findings)
     return result.findings.isEmpty ? 0 : ExitStatus.findings.rawValue
   }
 }

@@ -23,12 +23,18 @@ protocol TidemarkCommand: ParsableCommand {
   func execute() throws(TidemarkError) -> Int32
   /// The exit status for `error`.
   func status(of error: TidemarkError) -> Int32
+  /// Under which name its runs are measured and reported; `nil`: they aren't.
+  var recordedName: String? { get }
 }
 
 extension TidemarkCommand {
   func status(of error: TidemarkError) -> Int32 { error.exitStatus.rawValue }
 
+  /// Read-only commands for people say nothing about operation; `wal-fetch` ends with 1 all the time on a standby.
+  var recordedName: String? { Self.configuration.commandName }
+
   func run() throws {
+    let record = CommandRecord.current
     let status: Int32
     do throws(TidemarkError) { status = try execute() } catch {
       StandardErrorLog.write(error.operatorText + "\n")
@@ -36,8 +42,10 @@ extension TidemarkCommand {
         let document = ErrorDocument(error: .init(error))
         if let text = try? CommandContext.encode(document) { try CommandContext.write(text) }
       }
+      if let recordedName { record.conclude(recordedName, self.status(of: error), error) }
       throw ExitCode(self.status(of: error))
     }
+    if let recordedName { record.conclude(recordedName, status, nil) }
     if status != 0 { throw ExitCode(status) }
   }
 }
@@ -75,7 +83,7 @@ package struct Tidemark: ParsableCommand {
     subcommands: [
       InitCommand.self, CheckCommand.self, BackupCommand.self, ListCommand.self, ShowCommand.self,
       WALPushCommand.self, WALFetchCommand.self, RestoreCommand.self, DrillCommand.self, SyncCommand.self,
-      ExpireCommand.self, HoldCommand.self, ReleaseCommand.self, KeysCommand.self,
+      ExpireCommand.self, HoldCommand.self, ReleaseCommand.self, NotifyCommand.self, KeysCommand.self,
     ])
 
   package init() {}

@@ -20,6 +20,7 @@ struct WALPushCommand: TidemarkCommand {
     do throws(TidemarkError) { report = try push.push(path) } catch {
       throw error.with(kept: "the file in pg_wal: PostgreSQL keeps it and tries again")
     }
+    CommandRecord.current.note(report)
     context.logger.info(
       "archived",
       metadata: ["file": "\(report.name)", "bytes": "\(report.storedByteCount)", "was-there": "\(report.wasThere)"])
@@ -32,6 +33,7 @@ struct WALFetchCommand: TidemarkCommand {
     commandName: "wal-fetch", abstract: "Fetch one WAL file: restore_command = 'tidemark wal-fetch %f %p'.",
     discussion: "Exit status 1 says that the file is proven absent; 201 damaged, 202 unreachable, 203 anything else.")
   @OptionGroup var global: GlobalOptions
+  var recordedName: String? { nil }
   @Argument(help: "The file's name, as %f gives it.") var name: String
   @Argument(help: "Where to put it, as %p gives it.") var destination: String
   @Option(help: "The plan of a running restore.") var plan: String?

@@ -254,6 +254,14 @@ struct DrillTests {
     let left = try String(contentsOfFile: "\(scratch)/run/pg/postmaster.pid", encoding: .utf8)
     let pid = try #require(left.split(separator: "\n").first.flatMap { pid_t($0) })
     #expect(kill(pid, 0) == 0)
+    // The server that was left gets no WAL that nobody looked at.
+    let plan = "\(scratch)/run/pg.tidemark/plan.json"
+    let planned = try JSONSerialization.jsonObject(with: Data(contentsOf: URL(filePath: plan))) as? [String: Any]
+    let leg = try #require((planned?["legs"] as? [[String: Any]])?.first)
+    let segment = try #require(leg["firstSegment"] as? String)
+    let fetched = try installation.run(["wal-fetch", segment, "\(scratch)/run/pg/pg_wal/RECOVERYXLOG", "--plan", plan])
+    #expect(fetched.ending == .exited(201), "\(fetched.errorText)")
+    #expect(!FileManager.default.fileExists(atPath: "\(scratch)/run/pg/pg_wal/RECOVERYXLOG"))
     let report = try drill(installation)[0]
     #expect(report["ok"] as? Bool == true)
     #expect(try eventually(.seconds(10)) { kill(pid, 0) != 0 })
