@@ -60,6 +60,7 @@ package enum DurableFile {
       if errno == EEXIST, isDirectory(path) { return }
       throw systemError("cannot create the directory", path)
     }
+    try DirectoryOwner.give(path)
     try synchronizeDirectory(of: path)
   }
 

@@ -11,7 +11,14 @@ package struct OpenFile: ~Copyable {
 
   /// open(2) with `flags` (`O_CLOEXEC` is added) and, for a new file, `mode`.
   package init(_ path: String, _ flags: Int32, mode: mode_t = 0o600) throws(TidemarkError) {
-    descriptor = try retryingInterrupts("cannot open the file", path) { clinux_open(path, flags, mode) }
+    let opened = try retryingInterrupts("cannot open the file", path) { clinux_open(path, flags, mode) }
+    if flags & O_CREAT != 0 {
+      do throws(TidemarkError) { try DirectoryOwner.give(path) } catch {
+        Glibc.close(opened)
+        throw error
+      }
+    }
+    descriptor = opened
     self.path = path
   }
 
