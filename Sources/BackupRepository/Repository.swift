@@ -74,10 +74,12 @@ package final class Repository: Sendable {
     return writer
   }
 
-  /// Who can open an object of `kind`: the recipients, and for what incremental backups need the writer itself.
+  /// Who can open an object of `kind`: the recipients, and for what incremental backups, `list` and `expire` need the
+  /// writer itself. Timelines' histories say nothing that the names of segments don't.
   package func recipients(for kind: ObjectKind) throws(TidemarkError) -> [RecipientPublicKey] {
     switch kind {
-    case .manifest, .fileTable, .hold, .release, .lease: keys.recipients + [try writer().ownRecipient]
+    case .manifest, .fileTable, .hold, .release, .lease, .timelineHistory:
+      keys.recipients + [try writer().ownRecipient]
     default: keys.recipients
     }
   }

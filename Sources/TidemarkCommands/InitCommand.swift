@@ -28,10 +28,12 @@ struct InitCommand: TidemarkCommand {
     let context = try CommandContext(global)
     try DurableFile.createDirectories(context.configuration.stateDirectory)
     var created: [String] = []
-    if let path = context.configuration.encryption.identityFile, try KeyFile.createIdentity(path) != nil {
+    // Where the public halves are listed, a new key would be none of them: the private one is elsewhere on purpose.
+    let encryption = context.configuration.encryption
+    if encryption.recipients.isEmpty, let path = encryption.identityFile, try KeyFile.createIdentity(path) != nil {
       created.append(path)
     }
-    if let path = context.configuration.encryption.writerKeyFile, try KeyFile.createWriter(path) != nil {
+    if encryption.trustedWriters.isEmpty, let path = encryption.writerKeyFile, try KeyFile.createWriter(path) != nil {
       created.append(path)
     }
     let repository = try context.repository()
