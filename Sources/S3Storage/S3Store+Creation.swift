@@ -38,7 +38,7 @@ extension S3Store {
     return false
   }
 
-  private func creation(of key: ObjectKey, _ body: ObjectBody) throws(TidemarkError) -> S3Operation {
+  func creation(of key: ObjectKey, _ body: ObjectBody) throws(TidemarkError) -> S3Operation {
     guard body.bytes.count <= Self.objectByteCountMax else {
       throw TidemarkError(
         .internalFault, "the object is larger than any may be", object: key.text,

@@ -39,7 +39,14 @@ extension S3Store {
         ("Content-MD5", try Digest.md5(operation.body).base64), ("Content-Type", "application/xml"),
       ]
       let exchange: HTTPExchange
-      switch try perform(operation, deadline: deadline) {
+      let outcome: Outcome
+      do throws(TidemarkError) { outcome = try perform(operation, deadline: deadline) } catch {
+        // Ceph's gateway asks for the permission on the bucket where a policy gives it on the objects.
+        guard error.code == .accessDenied else { throw error }
+        state.withLock { $0.lacksBulkDeletion = true }
+        return failures + (try deleteOneByOne(rest, deadline: deadline))
+      }
+      switch outcome {
       case .done(let done): exchange = done
       case .settled: return failures
       case .refused(let refusal):

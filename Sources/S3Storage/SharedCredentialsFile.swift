@@ -12,7 +12,9 @@ enum SharedCredentialsFile {
   static func read(_ path: String, profile: String) throws(TidemarkError) -> Credentials {
     var status = stat()
     guard stat(path, &status) == 0 else { throw systemError("cannot read the credentials file", path) }
-    guard status.st_mode & 0o077 == 0 else {
+    // Root's files may be readable by a group: a service's credentials are (systemd gives its user an access list).
+    let forbidden: mode_t = status.st_uid == 0 ? 0o037 : 0o077
+    guard status.st_mode & forbidden == 0 else {
       throw TidemarkError(
         .keyFileModeOpen, "others may read the credentials file", object: path,
         cause: "its mode is \(String(status.st_mode & 0o7777, radix: 8))", next: "chmod 600 \(path)")

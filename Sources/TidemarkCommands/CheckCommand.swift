@@ -42,6 +42,7 @@ struct CheckCommand: TidemarkCommand {
     }
     for region in repository.regions.regions {
       attempt("region", region.name) { try probe(repository, region) }
+      checkPermissions(repository, region, isCreateOnly: context.configuration.repository.createOnly, note)
       if let offset = region.store.clockOffset, abs(offset.seconds) > 60 {
         note(
           "finding", "clock", region.name, "the store's clock differs by \(Int(offset.seconds)) s",

@@ -89,6 +89,8 @@ final class Installation: Sendable {
 
   /// Finishes the current segment and waits until it is archived.
   func archiveWAL() throws {
+    // Something to archive: since PostgreSQL 17 the name of an unused segment is that of one that isn't finished.
+    try server.psql("SELECT pg_create_restore_point('archive')")
     let name = try server.psql("SELECT pg_walfile_name(pg_switch_wal())")
     try #require(
       try eventually(.seconds(60)) {
