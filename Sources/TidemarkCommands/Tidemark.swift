@@ -99,7 +99,9 @@ package struct Tidemark: ParsableCommand {
     var leading: [String] = []
     var rest = arguments[...]
     while let first = rest.first, first.hasPrefix("-") {
-      if ["--help", "-h", "--version"].contains(first) { return arguments }
+      // Whatever isn't global is the root's own: --help, --version, --generate-completion-script SHELL.
+      let name = first.prefix { $0 != "=" }
+      if !["--config", "--json", "--log-level"].contains(name) { return arguments }
       leading.append(rest.removeFirst())
       if ["--config", "--log-level"].contains(first), let value = rest.popFirst() { leading.append(value) }
     }
