@@ -12,7 +12,7 @@ extension TidemarkConfiguration {
 
   /// The configuration with the files that the unit was given.
   /// - Throws: `configuration-invalid` when two files of the same name are named: it would not be clear which is meant.
-  func inUnit(environment: (String) -> String?) throws(TidemarkError) -> TidemarkConfiguration {
+  package func inUnit(environment: (String) -> String?) throws(TidemarkError) -> TidemarkConfiguration {
     var result = self
     if let directory = environment("TIDEMARK_STATE_DIRECTORY") {
       guard directory.hasPrefix("/") else {
