@@ -89,7 +89,8 @@ let package = Package(
     tests("PostgresReplicationTests", ["PostgresReplication"]),
     tests("BackupRepositoryTests", engineLayers + [logging]),
     tests(
-      "RetentionTests", engineLayers + ["Retention", "Configuration", "S3Storage", "tidemark", logging]),
+      "UpkeepTests",
+      engineLayers + ["Retention", "Verification", "Configuration", "S3Storage", "tidemark", logging]),
     tests("ConfigurationTests", ["Configuration", "Diagnostics"]),
     tests("MonitoringTests", ["Monitoring", "Configuration", "Diagnostics", "SystemSupport", crypto]),
     tests("EndToEndTests", ["tidemark", "Diagnostics", "SystemSupport"]),

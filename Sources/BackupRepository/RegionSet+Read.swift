@@ -109,7 +109,10 @@ extension RegionSet {
 
   /// Restores the copies in `absent` and `damaged` from `bytes`, which passed their checks. A failure never fails the
   /// read: it is reported, and owed where the region has no copy.
-  package func mend(_ name: ObjectName, _ bytes: [UInt8], absent: [Region], damaged: [Region]) {
+  /// - Returns: the names of the regions whose copy is good now.
+  @discardableResult
+  package func mend(_ name: ObjectName, _ bytes: [UInt8], absent: [Region], damaged: [Region]) -> Set<String> {
+    var mended: Set<String> = []
     for region in absent + damaged {
       let isDamaged = damaged.contains { $0 === region }
       if !isDamaged { log.record(.absent, region: region.name, object: name) }
@@ -127,10 +130,12 @@ extension RegionSet {
           throw TidemarkError(.storeRefused, "the damaged copy is still there after its deletion")
         }
         log.record(.mended, region: region.name, object: name)
+        mended.insert(region.name)
       } catch {
         log.record(.notMended, region: region.name, object: name, detail: error.description)
       }
     }
+    return mended
   }
 
   /// The one deletion outside `expire`: of a copy that was read twice and failed its checks both times, while a copy

@@ -1,5 +1,6 @@
 // Durations and byte counts as people write them in the configuration: a whole number and a unit. Nothing is guessed:
 // a duration without a unit and an ambiguous "256M" are refused, and so is what doesn't fit.
+import Diagnostics
 
 /// The text forms of durations and byte counts.
 enum Quantities {
@@ -46,5 +47,20 @@ enum Quantities {
     let digits = text.prefix { $0.isASCII && $0.isNumber }
     let unit = text[digits.endIndex...].drop { $0 == " " }
     return (wholeNumber(digits), String(unit))
+  }
+}
+
+/// A byte count on the command line, in the configuration's form.
+package struct ByteCount: Sendable, Equatable {
+  package let value: Int
+
+  /// - Throws: `usage` when the text isn't one, or is zero.
+  package init(text: String) throws(TidemarkError) {
+    let number: Int
+    do throws(Refusal) { number = try Quantities.byteCount(text) } catch {
+      throw TidemarkError(.usage, "'\(text)' \(error.reason)")
+    }
+    guard number > 0 else { throw TidemarkError(.usage, "'\(text)' is nothing") }
+    value = number
   }
 }

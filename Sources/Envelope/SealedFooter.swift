@@ -23,7 +23,7 @@ package struct SealedFooter: Sendable {
   static let frameCountMax = 1 << 16
 
   package let frames: [FrameDescription]
-  let signature: [UInt8]
+  package let signature: [UInt8]
   /// The footer up to the signature.
   let signedBytes: [UInt8]
   package let byteCount: Int

@@ -74,6 +74,16 @@ package struct ExpireRun {
     return report
   }
 
+  /// The labels of the backups from which the policy promises recovery to any later moment; all of them without rules,
+  /// since nothing expires then.
+  package static func continuousLabels(_ policy: RetentionPolicy, _ catalog: LineageCatalog) -> Set<String> {
+    guard policy.hasRules else { return Set(catalog.backups.map(\.label.text)) }
+    // A manifest that was read has valid positions.
+    let candidates = catalog.backups.compactMap { try? LineageExpireRun.candidate($0) }
+    let decisions = BackupRetention.decide(policy, candidates, now: Double(wallClockSeconds()))
+    return Set(decisions.filter(\.isContinuous).map(\.candidate.label))
+  }
+
   /// A clock that runs ahead would make every backup old.
   private func checkClocks() throws(TidemarkError) {
     for region in repository.regions.regions {

@@ -2,6 +2,7 @@
 import ArgumentParser
 import BackupRepository
 import Diagnostics
+import PostgresFormats
 import SystemSupport
 
 /// A hold as JSON shows it.
@@ -12,10 +13,10 @@ struct HoldReport: Codable {
   var created: String?
   var reason: String
 
-  init(_ hold: BackupHold, _ lineage: LineageLayout) {
+  init(_ hold: BackupHold, _ identifier: SystemIdentifier) {
     label = hold.label.text
     id = hold.id.text
-    systemIdentifier = lineage.systemIdentifier.description
+    systemIdentifier = identifier.description
     created = hold.created.map(isoTime)
     reason = hold.reason
   }
@@ -41,7 +42,7 @@ struct HoldCommand: TidemarkCommand {
     let (lineage, label) = try repository.backup(beginning: self.label, in: lineages)
     let hold = try repository.hold(lineage, label, reason: reason)
     let report = Report(
-      held: HoldReport(hold, lineage), regionsNotAsked: failures.keys.sorted(), events: repository.regions.log.events)
+      held: HoldReport(hold, lineage.systemIdentifier), regionsNotAsked: failures.keys.sorted(), events: repository.regions.log.events)
     try context.print(report) { "backup \(report.held.label) is held until 'tidemark release \(report.held.label)'\n" }
     return 0
   }
@@ -75,7 +76,7 @@ struct ReleaseCommand: TidemarkCommand {
         .backupNotFound, "no backup of this label is held", object: label, next: "'tidemark status' shows the holds")
     }
     for (lineage, hold) in found { try repository.release(lineage, hold) }
-    let report = Report(released: found.map { HoldReport($1, $0) })
+    let report = Report(released: found.map { HoldReport($1, $0.systemIdentifier) })
     try context.print(report) {
       report.released.map { "hold \($0.id) on \($0.label) is released\($0.reason.isEmpty ? "" : ": \($0.reason)")\n" }
         .joined()

@@ -2,10 +2,9 @@
 import ArgumentParser
 import BackupRepository
 import Diagnostics
-import Envelope
 import Foundation
-import ObjectStorage
 import PostgresFormats
+import Verification
 
 struct BackupSummary: Codable {
   var label: String
@@ -82,35 +81,10 @@ struct ListCommand: TidemarkCommand {
     return 0
   }
 
-  /// From the end of the earliest backup to the last commit in the WAL that follows the newest one without a hole.
   private func window(_ repository: Repository, _ catalog: LineageCatalog) throws(TidemarkError) -> Window? {
-    guard let newest = catalog.backups.last, let earliest = catalog.backups.map(\.manifest.stopTime).min(),
-      let size = WALSegmentSize(byteCount: newest.manifest.walSegmentSize)
-    else { return nil }
-    let wal = try repository.walCatalog(catalog.layout, segmentSize: size)
-    var latest = Int64(newest.manifest.stopTime * 1_000_000)
-    let origin = TimelineID(newest.manifest.timeline)
-    let start = WALSegmentName(timeline: origin, containing: try newest.manifest.start, size: size)
-    // The newest timeline that the backup lies on goes on where its parent was left.
-    let stop = try newest.manifest.stop
-    let history = wal.histories.values.filter { $0.timeline > origin && $0.contains(origin, upTo: stop) }
-      .max { $0.timeline < $1.timeline }
-    let first = history.flatMap { $0.entries.last }.map {
-      WALSegmentName(timeline: history?.timeline ?? origin, containing: $0.switchLSN, size: size)
+    try RecoverableWindow(repository, catalog).map {
+      Window(from: isoTime($0.from), to: RecoveryTime(microseconds: $0.to).description)
     }
-    if let last = wal.endOfRun(from: first ?? start) {
-      let segments = (wal.segments[last.timeline] ?? []).map(\.name).filter { $0 <= last }
-      for name in segments.suffix(16).reversed() {
-        let header = try repository.regions.read(
-          catalog.layout.wal(.segment(name)), range: .bytes(offset: 0, count: Int64(SealedHeader.prefixByteCountMax))
-        ) { bytes, _ in try SealedHeader.parse(bytes) }
-        if let commit = header.attributes.latestCommit {
-          latest = max(latest, commit)
-          break
-        }
-      }
-    }
-    return Window(from: isoTime(earliest), to: RecoveryTime(microseconds: latest).description)
   }
 
   private func text(_ report: Report) -> String {

@@ -83,7 +83,8 @@ package struct Tidemark: ParsableCommand {
     subcommands: [
       InitCommand.self, CheckCommand.self, BackupCommand.self, ListCommand.self, ShowCommand.self,
       WALPushCommand.self, WALFetchCommand.self, RestoreCommand.self, DrillCommand.self, SyncCommand.self,
-      ExpireCommand.self, HoldCommand.self, ReleaseCommand.self, NotifyCommand.self, KeysCommand.self,
+      ExpireCommand.self, VerifyCommand.self, StatusCommand.self, HoldCommand.self, ReleaseCommand.self,
+      NotifyCommand.self, KeysCommand.self,
     ])
 
   package init() {}
