@@ -8,6 +8,8 @@ import SystemSupport
 /// What a synchronization did and found.
 package struct SynchronizationReport: Sendable {
   package var repaid = 0
+  /// Debts for objects that no region holds any more: `expire` deleted them.
+  package var obsolete = 0
   package var copied = 0
   package var copiedByteCount: Int64 = 0
   /// What remains: one line each.
@@ -44,6 +46,12 @@ package struct RegionSynchronizer {
         report.repaid += 1
       } catch {
         if error.code == .interrupted { throw error }
+        if error.code == .objectNotFound {
+          // Proven: every region was asked. `verify` tells what a manifest misses.
+          try regions.debts.settle(debt)
+          report.obsolete += 1
+          continue
+        }
         report.findings.append("\(debt.region) still lacks \(debt.object): \(error.description)")
       }
     }
@@ -56,7 +64,10 @@ package struct RegionSynchronizer {
       report.findings.append("\(region) can't be asked: \(error.description)")
     }
     let probes = repository.layout.probe("x").text.dropLast()
-    for entry in listing.entries where !entry.name.text.hasPrefix(probes) {
+    // Manifests come last: one that stands in a region has there what it names, also when this ends in between.
+    let isManifest = { (entry: RegionListing.Entry) in entry.name.lastComponent == "manifest" }
+    let ordered = listing.entries.filter { !isManifest($0) } + listing.entries.filter(isManifest)
+    for entry in ordered where !entry.name.text.hasPrefix(probes) {
       try Termination.check()
       if entry.sizesDiffer && !entry.name.text.contains("/wal/") {
         report.findings.append("the regions hold \(entry.name) with different sizes")

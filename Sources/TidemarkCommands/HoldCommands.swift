@@ -42,7 +42,8 @@ struct HoldCommand: TidemarkCommand {
     let (lineage, label) = try repository.backup(beginning: self.label, in: lineages)
     let hold = try repository.hold(lineage, label, reason: reason)
     let report = Report(
-      held: HoldReport(hold, lineage.systemIdentifier), regionsNotAsked: failures.keys.sorted(), events: repository.regions.log.events)
+      held: HoldReport(hold, lineage.systemIdentifier), regionsNotAsked: failures.keys.sorted(),
+      events: repository.regions.log.events)
     try context.print(report) { "backup \(report.held.label) is held until 'tidemark release \(report.held.label)'\n" }
     return 0
   }

@@ -11,6 +11,7 @@ struct SyncCommand: TidemarkCommand {
 
   struct Report: Codable {
     var repaid: Int
+    var obsolete: Int
     var copied: Int
     var copiedBytes: Int64
     var findings: [String]
@@ -26,7 +27,8 @@ struct SyncCommand: TidemarkCommand {
     try synchronizer.repayDebts(&result)
     if !journalOnly { try synchronizer.compare(&result) }
     let report = Report(
-      repaid: result.repaid, copied: result.copied, copiedBytes: result.copiedByteCount, findings: result.findings,
+      repaid: result.repaid, obsolete: result.obsolete, copied: result.copied, copiedBytes: result.copiedByteCount,
+      findings: result.findings,
       events: repository.regions.log.events, regions: RegionReport.all(repository))
     try context.print(report) {
       "debts repaid: \(report.repaid); objects copied: \(report.copied), \(Size(report.copiedBytes))\n"

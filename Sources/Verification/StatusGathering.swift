@@ -113,7 +113,7 @@ package struct StatusGathering {
   }
 
   private func drill(_ layout: LineageLayout) throws(TidemarkError) -> DrillStatus? {
-    let listing = try repository.regions.list(prefix: layout.prefix + "drills/")
+    let listing = try repository.regions.list(prefix: layout.drillsPrefix)
     // Names begin with their time, so the last one is the newest.
     guard let entry = listing.entries.last else { return nil }
     var status = DrillStatus(name: entry.name.lastComponent, stored: Double(entry.modified))

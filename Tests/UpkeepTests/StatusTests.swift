@@ -149,4 +149,22 @@ import Testing
     #expect(ill.outputText.contains("NEEDS YOU: drill 20261124T000000Z-0001: the last drill failed"))
     #expect(ill.outputText.contains("RTO 12.5 s"))
   }
+
+  @Test("sync gives up debts for what expired, and copies manifests last", arguments: [1, 4, 7]) func sync(copies: Int)
+    throws
+  {
+    let setup = try ProgramWorld()
+    let world = setup.world
+    try world.open().regions.debts.record(
+      Debt(region: "east", object: world.lineage.pack(try BackupLabelName("gone"), 1)))
+    let document = try setup.json(["sync"])
+    #expect(document["obsolete"] as? Int == 1 && (document["findings"] as? [Any])?.isEmpty == true)
+    #expect(try world.open().regions.debts.debts().isEmpty)
+
+    try FileManager.default.removeItem(atPath: "\(setup.root)/east/tidemark/crm/7301")
+    #expect(try setup.run(["sync"], crashAt: "sync.before-copy:\(copies + 5)").ending == .signalled(9))
+    #expect(try world.missingPacks("east").isEmpty)
+    #expect(try setup.run(["sync"]).succeeded)
+    #expect(try world.names(1) == world.names(0))
+  }
 }
