@@ -1,5 +1,4 @@
 // What needs a person: a table over states, and the program on real directories.
-import BackupRepository
 import Diagnostics
 import Envelope
 import Foundation
@@ -7,6 +6,7 @@ import PostgresFormats
 import SystemSupport
 import Testing
 
+@testable import BackupRepository
 @testable import Verification
 
 @Suite("Status") struct StatusTests {
@@ -101,7 +101,7 @@ import Testing
     throws
   {
     let setup = try ProgramWorld()
-    for number in 8..<60 { try setup.world.wal(number) }
+    for number in UInt32(8)..<60 { try setup.world.wal(number) }
     // The hole between the backups a and b.
     try setup.world.wal(5)
     let killed = try setup.run(["verify"], crashAt: "verify.after-save:1")

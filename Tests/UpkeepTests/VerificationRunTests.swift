@@ -1,5 +1,4 @@
 // Verification on real directories: what it finds, mends, leaves, and how it goes on.
-import BackupRepository
 import Diagnostics
 import Envelope
 import Foundation
@@ -8,6 +7,7 @@ import PostgresFormats
 import SystemSupport
 import Testing
 
+@testable import BackupRepository
 @testable import Verification
 
 @Suite("Verify") struct VerificationRunTests {
@@ -153,7 +153,7 @@ import Testing
   }
 
   @Test("a sample is that of its seed, and existence is verified for all") func sample() throws {
-    for number in 5..<60 { try world.wal(number) }
+    for number in UInt32(5)..<60 { try world.wal(number) }
     let first = try verify {
       $0.percent = 30; $0.seed = 7
     }
