@@ -59,15 +59,16 @@ struct CopyCheck {
   /// The kinds that may stand under the name; `nil` where the layout says nothing.
   static func kind(of name: ObjectName) -> Set<ObjectKind>? {
     let parts = name.text.split(separator: "/")
-    guard parts.count >= 5 else { return nil }
+    guard parts.count >= 4 else { return nil }
     switch parts[2] {
     case "packs": return [.pack]
+    case "drills": return [.report]
     case "holds": return [.hold]
     case "releases": return [.release]
     case "wal": return [.walSegment, .partialSegment, .timelineHistory, .backupHistory]
     case "backups":
       if parts.last == "manifest" { return [.manifest] }
-      return parts[4] == "leases" ? [.lease] : parts[4] == "files" ? [.fileTable] : nil
+      return parts.dropFirst(4).first == "leases" ? [.lease] : parts.dropFirst(4).first == "files" ? [.fileTable] : nil
     default: return nil
     }
   }
