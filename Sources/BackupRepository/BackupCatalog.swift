@@ -111,6 +111,8 @@ extension Repository {
             regions: entry.holders.sorted().map { regions.regions[$0].name }))
       } catch {
         if error.code == .interrupted || error.code == .noKeyOpens { throw error }
+        // Every region said that it isn't there: it expired since it was listed.
+        if error.code == .objectNotFound { continue }
         catalog.unusable.append(UnusableBackup(name: entry.name, error: error))
       }
     }

@@ -9,12 +9,15 @@ import SystemSupport
 struct LineageSweep {
   private let run: LineageExpireRun
   private let view: LineageView
+  private let packs: RegionListing
   private var repository: Repository { run.repository }
   private var layout: LineageLayout { run.layout }
 
-  init(_ run: LineageExpireRun, _ view: LineageView) {
+  /// - Parameter packs: listed before `view` was made, so that the lease of whoever wrote one of them is in the view.
+  init(_ run: LineageExpireRun, _ view: LineageView, packs: RegionListing) {
     self.run = run
     self.view = view
+    self.packs = packs
   }
 
   /// What nothing needs, with its kind.
@@ -67,6 +70,8 @@ struct LineageSweep {
   /// Why it can't be known what is needed; `nil` when it can.
   private func obstacle(_ report: ExpireReport) -> String? {
     if let unusable = view.catalog.unusable.first { return "\(unusable.name) can't be read" }
+    // Nobody keeps a lineage for its packs alone: an empty listing would be a store's fault, or the first backup's time.
+    if view.catalog.backups.isEmpty { return "no backup of the lineage stands" }
     let labels = view.labelsWithManifest
     for running in view.running {
       if running.isObscure { return "the lease of the running backup \(running.label) can't be read" }
@@ -88,7 +93,6 @@ struct LineageSweep {
     }
     let running = Set(view.running.flatMap { [$0.label] + $0.interrupted })
     let complete = view.labelsWithManifest
-    let packs = try repository.regions.list(prefix: layout.packsPrefix)
     report.regionsNotAsked.formUnion(packs.failures.keys)
     // A backup that is still being written shows by what it wrote last, too.
     var lastWritten: [String: Int64] = [:]

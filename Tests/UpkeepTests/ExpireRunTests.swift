@@ -56,7 +56,7 @@ import Testing
       steps.append(step)
       if step == "manifests" { manifestsFirst = try world.names().filter { $0.hasPrefix("packs/") }.count == 4 }
     }
-    #expect(steps == ["manifests-deleted", "manifests", "condemned", "packs", "file-tables", "wal"])
+    #expect(steps == ["manifests-deleted", "manifests", "packs-listed", "condemned", "packs", "file-tables", "wal"])
     #expect(manifestsFirst)
     for region in 0...1 { #expect(try world.names(region) == Self.afterwards) }
     let expiry = try #require(report.lineages.first)
@@ -184,6 +184,31 @@ import Testing
     #expect(try world.names().filter { $0.hasPrefix("packs/") }.count == 5)
     #expect(try world.missingPacks("west").isEmpty && world.missingPacks("east").isEmpty)
     #expect(try world.names().contains("wal/00000001/000000010000000000000008"))
+  }
+
+  @Test("a backup that begins while packs are listed loses none", arguments: ["manifests", "packs-listed"])
+  func begunMeanwhile(step: String) throws {
+    try threeBackups()
+    var lease: BackupLease?
+    try expire { reached in
+      guard reached == step else { return }
+      lease = try BackupLease(
+        world.open(), world.lineage, try BackupLabelName("d"), predecessor: try BackupLabelName("c"))
+      try world.backup("d", number: 8, age: 0, hasManifest: false)
+    }
+    lease?.release()
+    #expect(try world.names().filter { $0.hasPrefix("packs/d/") }.count == 2)
+    #expect(try world.names().filter { $0.hasPrefix("backups/d/") }.count == 2)
+  }
+
+  @Test("packs without any manifest in their lineage wait: the listing may be at fault") func noManifests() throws {
+    try world.backup("d", number: 8, age: 0, hasManifest: false)
+    try world.age("packs/", by: 10 * 86400)
+    try world.age("backups/", by: 10 * 86400)
+    let report = try expire()
+    #expect(report.lineages.first?.packs.waiting == 2 && report.lineages.first?.wal.deleted == 0)
+    #expect(report.remarks.contains { $0.contains("no backup of the lineage stands") })
+    #expect(try world.names().count == 4)
   }
 
   // MARK: Holds
@@ -319,7 +344,7 @@ import Testing
     #expect(try journal.debts() == [kept])
   }
 
-  @Test("two runs at once delete the same", arguments: ["manifests-deleted", "condemned", "packs"])
+  @Test("two runs at once delete the same", arguments: ["manifests-deleted", "packs-listed", "condemned", "packs"])
   func twoHosts(step: String) throws {
     try threeBackups()
     var hasRun = false
