@@ -17,6 +17,8 @@ struct ExpireCommand: TidemarkCommand {
   var remove: [String] = []
   @Option(help: "Don't wait for a region that can't be asked, and leave it out (repeatable).")
   var withoutRegion: [String] = []
+  /// A dry run says nothing about operation.
+  var recordedName: String? { dryRun ? nil : Self.configuration.commandName }
 
   struct Backup: Codable {
     var label: String

@@ -13,6 +13,7 @@ struct StatusCommand: TidemarkCommand {
     commandName: "status", abstract: "Regions, recoverable window, debts, holds and the last drill at a glance.",
     discussion: "Ends with status 1 when something needs a person; the thresholds are the configuration's 'status'.")
   @OptionGroup var global: GlobalOptions
+  var recordedName: String? { nil }
 
   struct Backup: Codable {
     var label: String

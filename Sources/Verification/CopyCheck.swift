@@ -78,7 +78,7 @@ extension ObjectKind {
   /// Whether objects of this kind are sealed to the writer itself too.
   fileprivate var opensForWriter: Bool {
     switch self {
-    case .manifest, .fileTable, .hold, .release, .lease: true
+    case .manifest, .fileTable, .hold, .release, .lease, .timelineHistory: true
     default: false
     }
   }
