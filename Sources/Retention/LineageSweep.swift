@@ -51,7 +51,9 @@ struct LineageSweep {
       (\LineageExpiry.packs, condemned.packs, "packs"), (\.fileTables, condemned.fileTables, "file-tables"),
       (\.wal, condemned.wal, "wal"),
     ] {
-      let ripe = entries.filter { journal.isRipe($0.name, now: now, grace: run.policy.grace) }
+      // A running backup may have begun before the newest complete one, and needs the WAL since then.
+      let waits = stage == "wal" && !view.running.isEmpty
+      let ripe = waits ? [] : entries.filter { journal.isRipe($0.name, now: now, grace: run.policy.grace) }
       expiry[keyPath: path].waiting += entries.count - ripe.count
       var gone = Set(ripe.map(\.name))
       if !run.isDryRun {

@@ -51,4 +51,47 @@ import Testing
     let next = try installation.json(["backup"])
     #expect((next["newBytes"] as? Int ?? .max) < 4_000_000)
   }
+
+  @Test("a backup that runs while another host expires is complete and restores") func besideABackup() throws {
+    let installation = try Installation(.v15, usesS3: false)
+    let configuration = String(decoding: try readFile(installation.configuration), as: UTF8.self)
+    func configure(_ addition: String) throws {
+      try DurableFile.write(
+        Array((configuration + addition).utf8), to: installation.configuration, mode: 0o644)
+      try PostgresServer.give(installation.configuration)
+    }
+    try configure("")
+    try installation.server.psql(
+      "CREATE TABLE t AS SELECT 1 AS round, repeat('x', 500) AS filler FROM generate_series(1, 9000)")
+    for _ in 1...2 { _ = try installation.json(["backup"]) }
+    try installation.server.psql("INSERT INTO t VALUES (2, '')")
+    // Slow enough that it runs while everything else happens.
+    try configure("limits: {upload-rate: 2MiB}\n")
+    let backup = WorkerThread("backup") { try installation.run(["--json", "backup"]) }
+    let west = "\(installation.root)/west"
+    func objects(_ part: String) -> Int {
+      FileManager.default.enumerator(atPath: west)?.count { "\($0)".contains(part) } ?? 0
+    }
+    // The leases of the first two stay until they expire; the third is the running one's.
+    #expect(try eventually(.seconds(60)) { objects("/leases/0") == 3 })
+    // Another backup is completed meanwhile, on another host, so that the base isn't the newest any more.
+    let other = configuration.replacing(
+      "state-directory: \(installation.root)/state", with: "state-directory: \(installation.root)/other")
+    try DurableFile.write(
+      Array((other + "retention: {count: 1, newest: 1, grace: 0s}\n").utf8), to: "\(installation.root)/other.yaml",
+      mode: 0o644)
+    try PostgresServer.give("\(installation.root)/other.yaml")
+    let elsewhere = ["--config", "\(installation.root)/other.yaml"]
+    #expect(try installation.run(["backup"] + elsewhere).succeeded)
+    let expired = try installation.run(["expire"] + elsewhere)
+    #expect(expired.succeeded, "\(expired.errorText)")
+    #expect(expired.outputText.contains("builds on it"))
+    let outcome = try backup.join()
+    #expect(outcome.succeeded, "\(outcome.errorText)")
+    #expect(try installation.run(["verify"] + elsewhere).succeeded)
+    try installation.restore("after", ["--to-latest"]) { query in
+      let found = try query("SELECT max(round), count(*) FROM t")
+      #expect(found == "2|9001")
+    }
+  }
 }
