@@ -100,7 +100,10 @@ package struct RestoreRun {
       isIsolated: request.isIsolated ? true : nil)
     try tree.write(String(decoding: try planFile.encoded(), as: UTF8.self), to: "\(target.sideDirectory)/plan.json")
 
-    let spool = WALSpool(repository, plan, directory: spoolDirectory, tree: tree, isIsolated: request.isIsolated)
+    let isTheCluster = host.dataDirectory == target.directory
+    let spool = WALSpool(
+      repository, plan, directory: spoolDirectory, tree: tree,
+      creations: isTheCluster ? nil : TablespaceCreationWatch(isIsolated: request.isIsolated))
     if request.starts { try spool.start() }
     defer { spool.stop() }
     let total = plan.byteCount

@@ -18,7 +18,6 @@ package final class WALSpool: Sendable {
   private let plan: RestorePlan
   private let directory: String
   private let tree: OwnedTree
-  /// Keeps a scratch copy from replaying the creation of a tablespace, which would take the live one's directory.
   private let creations: TablespaceCreationWatch?
   private let stopped = Cancellation()
   private let next = Counter()
@@ -30,12 +29,15 @@ package final class WALSpool: Sendable {
   /// Its input is the regions; it waits for output while the spool is full.
   let meter = StageMeter("wal")
 
-  init(_ repository: Repository, _ plan: RestorePlan, directory: String, tree: OwnedTree, isIsolated: Bool = false) {
+  init(
+    _ repository: Repository, _ plan: RestorePlan, directory: String, tree: OwnedTree,
+    creations: TablespaceCreationWatch?
+  ) {
     self.repository = repository
     self.plan = plan
     self.directory = directory
     self.tree = tree
-    creations = isIsolated ? TablespaceCreationWatch() : nil
+    self.creations = creations
   }
 
   /// Fetches all timeline histories at once, then starts fetching segments in the background.

@@ -368,6 +368,10 @@ struct DrillTests {
     #expect((report["failure"] as? [String: Any])?["code"] as? String == "path-unsafe")
     #expect(try state(tablespace) == live)
     #expect(try server.psql("SELECT count(*) FROM placed") == "500")
+    // Nor does a restore beside the cluster.
+    let copy = try installation.run(["restore", "--target-directory", "\(root)/copy"])
+    #expect(copy.ending == .exited(76) && copy.errorText.contains("[path-unsafe]"), "\(copy.errorText)")
+    #expect(try state(tablespace) == live)
     // With a backup that knows it, it is remapped.
     _ = try installation.json(["backup"])
     let later = try state(tablespace)
