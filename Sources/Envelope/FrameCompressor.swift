@@ -1,4 +1,5 @@
-// zstd of single frames, with contexts that are reused. What doesn't compress is stored as it is.
+// zstd of single frames, with contexts that are reused. What doesn't compress is stored as it is, and after such a frame
+// the next one is probed before time is spent on it.
 import CZstd
 import Diagnostics
 
@@ -10,7 +11,17 @@ package enum FrameCodec: UInt8, Sendable {
 
 /// A zstd compression context, reused for many frames. One for each thread.
 package struct FrameCompressor: ~Copyable {
+  /// Frames shorter than this aren't probed: compressing them costs hardly more.
+  static let probedByteCountMin = 256 << 10
+  /// A probe is so many pieces, evenly spread over the frame.
+  static let probePieceCount = 8
+  static let probePieceByteCount = 8 << 10
+  private static let probeLevel = 1
+
   private let context: OpaquePointer
+  /// The last frame didn't compress, so the next one is likely to be of the same relation and no better. Only then a
+  /// probe pays: it costs 1/16 of a frame at level 1, which frames that compress would spend for nothing.
+  private var expectsNoGain = false
 
   package init() throws(TidemarkError) {
     guard let context = ZSTD_createCCtx() else { throw TidemarkError(.internalFault, "cannot make a zstd context") }
@@ -23,18 +34,49 @@ package struct FrameCompressor: ~Copyable {
   package static func outputByteCountMax(_ count: Int) -> Int { ZSTD_compressBound(count) }
 
   /// Compresses `input` into `output` as one zstd frame. When less than 1/32 is gained, or nothing, the codec is `stored`,
-  /// the output is undefined and the input's bytes are to be used.
+  /// the output is undefined and the input's bytes are to be used. After such a frame the same is decided by a probe of
+  /// the next one.
   /// - Parameter output: at least ``outputByteCountMax(_:)`` bytes.
   package mutating func compress(
     _ input: UnsafeRawBufferPointer, into output: UnsafeMutableRawBufferPointer, level: Int
   ) throws(TidemarkError) -> (codec: FrameCodec, byteCount: Int) {
+    if expectsNoGain, input.count >= Self.probedByteCountMin, try !probeGains(input, output) {
+      return (.stored, input.count)
+    }
+    let count = try compressAll(input, into: output, level: level)
+    expectsNoGain = !Self.gains(count, input.count)
+    return expectsNoGain ? (.stored, input.count) : (.zstd, count)
+  }
+
+  private static func gains(_ compressed: Int, _ plain: Int) -> Bool { compressed < plain - plain / 32 }
+
+  /// Whether a sample of `input` compresses. `output` is room to work in: it has place for the sample at its end and for
+  /// its compressed form at its beginning, since the input is four times as long.
+  private mutating func probeGains(
+    _ input: UnsafeRawBufferPointer, _ output: UnsafeMutableRawBufferPointer
+  ) throws(TidemarkError) -> Bool {
+    let byteCount = Self.probePieceCount * Self.probePieceByteCount
+    let sample = UnsafeMutableRawBufferPointer(rebasing: output[(output.count - byteCount)...])
+    let step = (input.count - Self.probePieceByteCount) / (Self.probePieceCount - 1)
+    for piece in 0..<Self.probePieceCount {
+      UnsafeMutableRawBufferPointer(rebasing: sample[(piece * Self.probePieceByteCount)...]).copyMemory(
+        from: UnsafeRawBufferPointer(rebasing: input[(piece * step)..<(piece * step + Self.probePieceByteCount)]))
+    }
+    let room = UnsafeMutableRawBufferPointer(rebasing: output[..<(output.count - byteCount)])
+    let count = try compressAll(UnsafeRawBufferPointer(sample), into: room, level: Self.probeLevel)
+    return Self.gains(count, byteCount)
+  }
+
+  private mutating func compressAll(
+    _ input: UnsafeRawBufferPointer, into output: UnsafeMutableRawBufferPointer, level: Int
+  ) throws(TidemarkError) -> Int {
     let count = ZSTD_compressCCtx(
       context, output.baseAddress, output.count, input.baseAddress, input.count, Int32(level))
     if ZSTD_isError(count) != 0 {
       throw TidemarkError(
         .internalFault, "cannot compress a frame", cause: String(cString: ZSTD_getErrorName(count)))
     }
-    return count >= input.count - input.count / 32 ? (.stored, input.count) : (.zstd, count)
+    return count
   }
 }
 

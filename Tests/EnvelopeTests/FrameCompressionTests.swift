@@ -47,6 +47,47 @@ struct FrameCompressionTests {
     #expect(try compress(random + [UInt8](repeating: 0, count: 5000)).codec == .zstd)
   }
 
+  @Test("after a frame that doesn't compress the next one is judged by a sample, which costs no frame that compresses")
+  func probe() throws {
+    var numbers = SeededNumbers(4)
+    let (count, piece) = (1 << 20, FrameCompressor.probePieceByteCount)
+    let random = numbers.bytes(count)
+    let text = Array(String(repeating: "customer 42 ordered ", count: count / 20 + 1).utf8.prefix(count))
+    // Random just where the sample is taken.
+    var disguised = text
+    let step = (count - piece) / (FrameCompressor.probePieceCount - 1)
+    for index in 0..<FrameCompressor.probePieceCount {
+      disguised.replaceSubrange(index * step..<index * step + piece, with: random[index * piece..<(index + 1) * piece])
+    }
+    // A half that compresses is seen, whichever it is.
+    let halves = [random[..<(count / 2)] + text[..<(count / 2)], text[..<(count / 2)] + random[..<(count / 2)]]
+
+    var compressor = try FrameCompressor()
+    #expect(try codec(&compressor, disguised) == .zstd)
+    #expect(try codec(&compressor, random) == .stored)
+    #expect(try codec(&compressor, disguised) == .stored)
+    for half in halves {
+      #expect(try codec(&compressor, half) == .zstd)
+      #expect(try codec(&compressor, random) == .stored)
+    }
+    // Short frames are always tried, and one that compresses ends the suspicion.
+    #expect(try codec(&compressor, disguised[step / 2..<step / 2 + 100_000]) == .zstd)
+    #expect(try codec(&compressor, disguised) == .zstd)
+  }
+
+  /// The codec that `compressor` chooses; what it compressed must come back.
+  private func codec(
+    _ compressor: inout FrameCompressor, _ plaintext: some Collection<UInt8>
+  ) throws -> FrameCodec {
+    let plaintext = Array(plaintext)
+    var output = [UInt8](repeating: 0, count: FrameCompressor.outputByteCountMax(plaintext.count))
+    let (codec, count) = try plaintext.withUnsafeBytes { input in
+      try output.withUnsafeMutableBytes { try compressor.compress(input, into: $0, level: 3) }
+    }
+    if codec == .zstd { #expect(try decompress(Array(output.prefix(count)), plaintext.count) == plaintext) }
+    return codec
+  }
+
   @Test("a frame that is longer or shorter than it should be is refused, and nothing is written beyond the output")
   func wrongLength() throws {
     let plaintext = [UInt8](repeating: 7, count: 1000)
