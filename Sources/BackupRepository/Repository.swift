@@ -90,7 +90,16 @@ package final class Repository: Sendable {
   ) throws(TidemarkError) -> [UInt8] {
     try SealedObject.seal(
       kind: kind, name: name.text, plaintext: plaintext, recipients: try recipients(for: kind), writer: try writer(),
-      attributes: attributes, level: compressionLevel, created: wallClockMicroseconds())
+      attributes: attributes, level: level(for: kind), created: wallClockMicroseconds())
+  }
+
+  /// zstd's level for an object of `kind`. For WAL the lowest: what is stored grows by 11 to 17 %, but PostgreSQL waits
+  /// for it, and the CPU is the database host's. See docs/decisions/2026-11-25-sizes-digest-level.md.
+  private func level(for kind: ObjectKind) -> Int {
+    switch kind {
+    case .walSegment, .partialSegment, .walTail: min(compressionLevel, 1)
+    default: compressionLevel
+    }
   }
 
   /// Reads, checks and opens a whole object from whichever region has a good copy.
