@@ -93,7 +93,8 @@ let package = Package(
       engineLayers + ["Retention", "Verification", "Configuration", "S3Storage", "tidemark", logging]),
     tests("ConfigurationTests", ["Configuration", "Diagnostics"]),
     tests("MonitoringTests", ["Monitoring", "Configuration", "Diagnostics", "SystemSupport", crypto]),
-    tests("EndToEndTests", ["tidemark", "Diagnostics", "SystemSupport"]),
+    tests(
+      "EndToEndTests", ["tidemark", "BackupRepository", "Envelope", "PostgresFormats", "Diagnostics", "SystemSupport"]),
   ],
   swiftLanguageModes: [.v6]
 )

@@ -77,7 +77,7 @@ package struct FileTablePartEncoder {
   package var isFull: Bool { bytes.count >= FileTable.partByteCount }
 
   /// - Throws: `path-unsafe` for a path that a restore would refuse, `server-unsuitable` for a file with more blocks than
-  ///   a part can hold (above 100 GiB in blocks of 64 KiB).
+  ///   a part can hold (above 22 GiB in blocks of 16 KiB, if no two of them lie together).
   package mutating func append(_ entry: FileTableEntry) throws(TidemarkError) {
     try check(entry)
     entryCount += 1

@@ -26,8 +26,10 @@ extension BackupRun {
     if options.isFull { return Base() }
     do throws(TidemarkError) {
       let catalog = try repository.catalog(layout)
-      let newest = catalog.backups.last {
-        $0.manifest.suspect == nil && $0.manifest.blockSize == Self.blockSize
+      let usable = catalog.backups.filter { $0.manifest.suspect == nil }
+      let newest = usable.last { $0.manifest.blockSize == Self.blockSize }
+      if let passed = usable.last, passed.label != newest?.label {
+        remarks.append(Self.otherBlocks(passed, newest))
       }
       var base = Base(predecessor: newest)
       var sources: [PreviousFileTable.Source] = []
@@ -60,6 +62,13 @@ extension BackupRun {
       default: throw error
       }
     }
+  }
+
+  /// Says that blocks of different sizes can't be compared. That is so after an update that changed the size, once.
+  private static func otherBlocks(_ passed: CatalogedBackup, _ newest: CatalogedBackup?) -> String {
+    let sizes = "blocks of \(passed.manifest.blockSize >> 10) KiB, and this version makes \(blockSize >> 10) KiB"
+    guard let newest else { return "this backup is full, since \(passed.label) has \(sizes)" }
+    return "this backup builds on \(newest.label), since the newer \(passed.label) has \(sizes)"
   }
 
   /// Backups without a manifest that began after `newest`, newest first, with the parts of their file tables: they were

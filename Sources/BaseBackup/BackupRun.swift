@@ -51,8 +51,9 @@ package struct BackupProgress: Sendable {
 }
 
 package struct BackupRun {
-  /// Bytes of a block: a multiple of PostgreSQL's page.
-  static let blockSize = 64 << 10
+  /// Bytes of a block: a multiple of PostgreSQL's page. An incremental backup stores a whole block for each page that
+  /// changed, and for each block the file table grows: docs/decisions/2026-11-25-sizes-digest-level.md.
+  static let blockSize = 16 << 10
 
   let repository: Repository
   let options: BackupOptions
