@@ -261,10 +261,22 @@ package struct FileTablePartDecoder {
 /// no NUL. The empty path is the directory itself.
 package func isSafeRelativePath(_ path: String) -> Bool {
   if path.isEmpty { return true }
-  return !path.utf8.contains(0)
-    && path.split(separator: "/", omittingEmptySubsequences: false).allSatisfy {
-      !$0.isEmpty && $0 != "." && $0 != ".."
+  // Of the current component. Called for every file of every backup and restore, so without a split.
+  var byteCount = 0
+  var dotCount = 0
+  for byte in path.utf8 {
+    switch byte {
+    case 0: return false
+    case UInt8(ascii: "/"):
+      if byteCount == 0 || byteCount == dotCount && dotCount <= 2 { return false }
+      byteCount = 0
+      dotCount = 0
+    default:
+      byteCount += 1
+      if byte == UInt8(ascii: ".") { dotCount += 1 }
     }
+  }
+  return byteCount > 0 && !(byteCount == dotCount && dotCount <= 2)
 }
 
 /// Whether a symbolic link can have this target. Where it leads is for the restore to judge.

@@ -70,6 +70,8 @@ final class PreviousFileTable: Sendable {
     var source: Int32
   }
 
+  private static let spoolWriteByteCount = 1 << 20
+
   private let spool: SpoolFile
   /// Hash of the path → where its entries lie in the spool.
   private let indexes: [[UInt64: Place]]
@@ -86,6 +88,8 @@ final class PreviousFileTable: Sendable {
     spool = try SpoolFile(directory: repository.stateDirectory)
     var indexes: [[UInt64: Place]] = []
     var written: Int64 = 0
+    // Entries gathered for one write: there may be a million of small ones.
+    var pending: [UInt8] = []
     for (number, source) in sources.enumerated() {
       var index: [UInt64: Place] = [:]
       index.reserveCapacity(min(source.expectedFileCount, 1 << 24))
@@ -100,15 +104,20 @@ final class PreviousFileTable: Sendable {
         while let entry = try decoder.next() {
           defer { start = decoder.position }
           guard case .file = entry.content else { continue }
-          let bytes = head + plaintext[start..<decoder.position]
-          try spool.append(bytes, at: written)
+          let byteCount = head.count + decoder.position - start
           index[Self.hash(entry.path)] = Place(
-            offset: written, byteCount: Int32(bytes.count), source: Int32(number))
-          written += Int64(bytes.count)
+            offset: written + Int64(pending.count), byteCount: Int32(byteCount), source: Int32(number))
+          pending += head
+          pending += plaintext[start..<decoder.position]
+          if pending.count < Self.spoolWriteByteCount { continue }
+          try spool.append(pending, at: written)
+          written += Int64(pending.count)
+          pending.removeAll(keepingCapacity: true)
         }
       }
       indexes.append(index)
     }
+    try spool.append(pending, at: written)
     self.indexes = indexes
   }
 

@@ -103,34 +103,53 @@ struct ManifestCheck {
     var byteCount: UInt64
     var crc32c: UInt32
   }
-  private var files: [Received] = []
+  /// In pieces, so that growing copies none of them: an array that doubles needs three times its size meanwhile.
+  private var pieces: [[Received]] = []
+  private static let pieceCount = 1 << 14
+  private var fileCount = 0
   private var next = 0
   /// Built only when the manifest's order isn't the stream's.
   private var byHash: [Int: Int]?
   private var crc = CRC32C()
 
   mutating func begin(_ path: String) {
-    files.append(Received(pathHash: path.hashValue, byteCount: 0, crc32c: 0))
+    if fileCount % Self.pieceCount == 0 {
+      pieces.append([])
+      pieces[pieces.count - 1].reserveCapacity(Self.pieceCount)
+    }
+    pieces[pieces.count - 1].append(Received(pathHash: path.hashValue, byteCount: 0, crc32c: 0))
+    fileCount += 1
     crc = CRC32C()
   }
 
   mutating func add(_ bytes: UnsafeRawBufferPointer) {
     crc.update(bytes)
-    files[files.count - 1].byteCount += UInt64(bytes.count)
+    withLast { $0.byteCount += UInt64(bytes.count) }
   }
 
   /// Ends the file and returns its CRC32C.
   mutating func end() -> UInt32 {
-    files[files.count - 1].crc32c = crc.value
-    return crc.value
+    let value = crc.value
+    withLast { $0.crc32c = value }
+    return value
   }
+
+  /// The file that began last.
+  private mutating func withLast(_ change: (inout Received) -> Void) {
+    let piece = pieces.count - 1
+    change(&pieces[piece][pieces[piece].count - 1])
+  }
+
+  private func received(_ index: Int) -> Received { pieces[index / Self.pieceCount][index % Self.pieceCount] }
 
   mutating func compare(_ file: ServerManifest.File) throws(TidemarkError) {
     let hash = file.path.hashValue
-    var index: Int? = next < files.count && files[next].pathHash == hash ? next : nil
+    var index: Int? = next < fileCount && received(next).pathHash == hash ? next : nil
     if index == nil {
       if byHash == nil {
-        byHash = Dictionary(files.enumerated().map { ($0.element.pathHash, $0.offset) }, uniquingKeysWith: { $1 })
+        var indexes = [Int: Int](minimumCapacity: fileCount)
+        for index in 0..<fileCount { indexes[self.received(index).pathHash] = index }
+        byHash = indexes
       }
       index = byHash?[hash]
     }
@@ -139,7 +158,7 @@ struct ManifestCheck {
         .manifestMismatch, "the server's manifest names a file that it didn't send", object: file.path)
     }
     next = index + 1
-    let received = files[index]
+    let received = self.received(index)
     guard received.byteCount == file.size else {
       throw TidemarkError(
         .manifestMismatch, "a file isn't as long as the server's manifest says", object: file.path,
@@ -158,10 +177,10 @@ struct ManifestCheck {
   private var compared = 0
 
   func finish() throws(TidemarkError) {
-    guard compared == files.count else {
+    guard compared == fileCount else {
       throw TidemarkError(
         .manifestMismatch, "the server's manifest doesn't name every file that it sent",
-        cause: "\(files.count) files, \(compared) in the manifest")
+        cause: "\(fileCount) files, \(compared) in the manifest")
     }
   }
 }

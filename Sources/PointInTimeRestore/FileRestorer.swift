@@ -18,6 +18,8 @@ struct FileRestorer: Sendable {
   static let controlFile = "global/pg_control"
   /// Runs of blocks that are held in memory at once: about 48 bytes each.
   static let windowRunCountMax = 500_000
+  /// As many runs as a path takes memory.
+  private static let runCountPerPath = 3
 
   let repository: Repository
   let backup: CatalogedBackup
@@ -85,9 +87,11 @@ struct FileRestorer: Sendable {
 
   /// Where `path` of the file table lies on this host.
   private func place(_ path: String) -> String {
-    let parts = path.split(separator: "/", maxSplits: 2)
-    if parts.count >= 2, parts[0] == "pg_tblspc", let oid = UInt32(parts[1]), let location = target.tablespaces[oid] {
-      return parts.count == 2 ? location : "\(location)/\(parts[2])"
+    if path.hasPrefix("pg_tblspc/") {
+      let parts = path.split(separator: "/", maxSplits: 2)
+      if parts.count >= 2, let oid = UInt32(parts[1]), let location = target.tablespaces[oid] {
+        return parts.count == 2 ? location : "\(location)/\(parts[2])"
+      }
     }
     return path.isEmpty ? target.directory : "\(target.directory)/\(path)"
   }
@@ -109,6 +113,8 @@ struct FileRestorer: Sendable {
       result.byteCount += byteCount
       let file = Int32(window.paths.count)
       window.paths.append(entry.path == Self.controlFile ? incompleteControlPath : path)
+      // A file without blocks takes memory all the same.
+      window.runCount += Self.runCountPerPath
       var position: Int64 = 0
       for run in runs {
         let count = Int(min(Int64(run.count * backup.manifest.blockSize), byteCount - position))

@@ -38,14 +38,26 @@ enum SafePath {
   }
 
   private static func checkComponents(_ name: ArraySlice<UInt8>, of path: String) throws(TidemarkError) {
-    for part in name.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false) {
-      switch part.count {
-      case 0: throw unsafe(path, "a component is empty")
-      case 1 where part.first == UInt8(ascii: "."): throw unsafe(path, "a component is \".\"")
-      case 2 where part.elementsEqual("..".utf8): throw unsafe(path, "a component is \"..\"")
-      default: break
+    // Twice for every file of a backup, so without a split.
+    var byteCount = 0
+    var dotCount = 0
+    func endComponent() throws(TidemarkError) {
+      switch (byteCount, dotCount) {
+      case (0, _): throw unsafe(path, "a component is empty")
+      case (1, 1): throw unsafe(path, "a component is \".\"")
+      case (2, 2): throw unsafe(path, "a component is \"..\"")
+      default: (byteCount, dotCount) = (0, 0)
       }
     }
+    for byte in name {
+      if byte == UInt8(ascii: "/") {
+        try endComponent()
+      } else {
+        byteCount += 1
+        dotCount += byte == UInt8(ascii: ".") ? 1 : 0
+      }
+    }
+    try endComponent()
   }
 
   private static func unsafe(_ path: String, _ cause: String) -> TidemarkError {

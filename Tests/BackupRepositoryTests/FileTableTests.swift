@@ -85,10 +85,16 @@ import Testing
     }
   }
 
+  @Test("dots in names are no way out", arguments: ["", "a", "...", ".a", "a.", "..a", "a../.b/c..d", ".../...."])
+  func safePaths(_ path: String) throws {
+    let entry = FileTableEntry(path: path, mode: 0o700, content: .directory)
+    #expect(try decode(encode([entry])) == [entry])
+  }
+
   @Test(
     "paths that leave the data directory are refused",
     arguments: [
-      "/etc/passwd", "..", "a/../b", "a/..", "./a", "a//b", "a/", "a\0b",
+      "/etc/passwd", "..", "a/../b", "a/..", "./a", "a//b", "a/", "a\0b", ".", "a/.", "a/./b", "/",
     ])
   func unsafePaths(_ path: String) throws {
     #expect(thrownCode { _ = try decode(directory(Array(path.utf8))) } == .pathUnsafe)
