@@ -42,6 +42,12 @@ extension TidemarkConfiguration {
       bucket.credentialsFile = try replaced(bucket.credentialsFile)
       result.repository.regions[index].store = .bucket(bucket)
     }
+    for (index, receiver) in notifications.enumerated() {
+      if case .webhookFile(let path) = receiver.means, let given = try replaced(path) {
+        result.notifications[index].means = .webhookFile(given)
+      }
+      result.notifications[index].secretFile = try replaced(receiver.secretFile)
+    }
     return result
   }
 

@@ -17,6 +17,7 @@ struct UnitConfigurationTests {
             - {name: west, endpoint: "https://west.example", bucket: west, region: us-1, credentials-file: /etc/tidemark/crm.writer/west.credentials}
             - {name: east, endpoint: "https://east.example", bucket: east, region: us-1, credentials-file: \(east)}
         encryption: {identity-file: /etc/tidemark/crm.reader/identity.key, writer-key-file: /etc/tidemark/crm.writer/writer.key}
+        notifications: [{name: ops, url-file: /etc/tidemark/ops.url, secret-file: /etc/tidemark/ops.secret}]
         """, file: "crm.yaml")
   }
 
@@ -31,7 +32,7 @@ struct UnitConfigurationTests {
   func replacement() throws {
     let temporary = try TemporaryDirectory()
     let directory = temporary.path
-    for name in ["writer.key", "west.credentials", "other"] {
+    for name in ["writer.key", "west.credentials", "ops.url", "other"] {
       try DurableFile.write([1], to: "\(directory)/tidemark_\(name)")
     }
     try DurableFile.write([1], to: "\(directory)/identity.key")
@@ -46,6 +47,8 @@ struct UnitConfigurationTests {
       credentialsFiles(after) == [
         "\(directory)/tidemark_west.credentials", "/etc/tidemark/crm.writer/east.credentials",
       ])
+    #expect(after.notifications.map(\.means) == [.webhookFile("\(directory)/tidemark_ops.url")])
+    #expect(after.notifications.map(\.secretFile) == ["/etc/tidemark/ops.secret"])
     #expect(after.stateDirectory == "/var/lib/tidemark-pruner")
     #expect(try before.inUnit { _ in nil } == before)
     withExtendedLifetime(temporary) {}
