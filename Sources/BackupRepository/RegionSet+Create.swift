@@ -126,11 +126,12 @@ extension RegionSet {
   ) -> Attempt {
     let failingFor = region.health.failingFor
     let wasDown = failingFor.map { $0 >= policy.degradeAfter } ?? false
-    if wasDown, skipsDown, !region.health.claimProbe() {
+    if wasDown, skipsDown, !(region.health.claimProbe() && probe(region)) {
       let seconds = failingFor?.components.seconds ?? 0
       return .failed(
         TidemarkError(
-          .regionUnreachable, "the region has been failing for \(seconds) s and is not asked now", object: region.name),
+          .regionUnreachable, "the region has been failing for \(seconds) s and is not asked now", object: region.name,
+          cause: region.health.lastFailure),
         isDown: true)
     }
     let deadline = Deadline.after(max(Self.probeLimit, policy.degradeAfter - (failingFor ?? .zero)))

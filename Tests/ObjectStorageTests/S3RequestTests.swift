@@ -190,6 +190,30 @@ struct S3RequestTests {
     #expect(server.requests.count == 2)
   }
 
+  @Test("a body that comes slowly isn't cut by the deadline; an answer that doesn't begin is")
+  func slowBody() throws {
+    let bytes = pattern(100_000)
+    let head = Array("HTTP/1.1 200 OK\r\nETag: \"x\"\r\nContent-Length: 100000\r\n\r\n".utf8)
+    let slow = try ScriptedHTTPServer { _, _ in .trickle(head + bytes, pieceCount: 8) }
+    #expect(
+      try store(slow.endpoint).read(try ObjectKey("a"), range: nil, deadline: .after(.milliseconds(100))) == bytes)
+    let silent = try ScriptedHTTPServer { _, _ in .stall }
+    let start = ContinuousClock.now
+    let error = try failure {
+      try store(silent.endpoint).read(try ObjectKey("a"), range: nil, deadline: .after(.milliseconds(100)))
+    }
+    #expect(error.code == .regionUnreachable)
+    #expect(ContinuousClock.now - start < .seconds(5))
+  }
+
+  @Test("why a HEAD was refused is found out, since its answer can't say it")
+  func muteRefusal() throws {
+    let server = try ScriptedHTTPServer { _, _ in Self.error(403, "InvalidAccessKeyId") }
+    let error = try failure { try store(server.endpoint).create(try ObjectKey("a"), [1], deadline: patience) }
+    #expect(error.code == .accessDenied)
+    #expect(error.cause?.contains("InvalidAccessKeyId: as scripted") == true)
+  }
+
   @Test("a PUT whose answer was lost converges")
   func lostAnswer() throws {
     // The object is there after the first PUT, whose answer never came.
