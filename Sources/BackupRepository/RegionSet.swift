@@ -97,6 +97,7 @@ package final class RegionSet: Sendable {
       _ = try region.request { store throws(TidemarkError) in
         try store.information(region.key(marker), deadline: .after(.zero))
       }
+      log.record(.recovered, region: region.name)
       return true
     } catch {
       log.record(.failed, region: region.name, detail: error.description)

@@ -119,7 +119,11 @@ final class Installation: Sendable {
     _ name: String, _ arguments: [String], _ body: (_ query: (String) throws -> String) throws -> Void
   ) throws -> [String: Any] {
     let target = "\(root)/\(name)"
-    let report = try json(["restore", "--target-directory", target] + arguments)
+    // Below the ports that outgoing connections take: the one that is free now is still free when the server starts.
+    let free = try #require(
+      (0..<100).lazy.map { _ in UInt16.random(in: 15_000...31_000) }.first { !LoopbackPort.accepts($0) })
+    let chosen = arguments.contains("--port") || arguments.contains("--no-start") ? [] : ["--port", "\(free)"]
+    let report = try json(["restore", "--target-directory", target] + chosen + arguments)
     let port = try #require(report["port"] as? Int)
     let binaries = server.version.binDirectory
     defer {

@@ -131,6 +131,21 @@ struct S3RequestTests {
     #expect(server.connectionCount <= 4)
   }
 
+  @Test("a server that doesn't implement the condition gets a plain PUT after a HEAD, and is remembered")
+  func conditionNotImplemented() throws {
+    let server = try ScriptedHTTPServer { request, _ in
+      if request.method != "PUT" { return Self.error(404, "NoSuchKey") }
+      return request["if-none-match"] == nil ? Self.created : Self.error(501, "NotImplemented")
+    }
+    let store = try store(server.endpoint)
+    #expect(try store.create(try ObjectKey("a"), [1], deadline: patience) == .created)
+    #expect(try store.create(try ObjectKey("b"), [1], deadline: patience) == .created)
+    #expect(store.conditionalCreation == .ignored)
+    #expect(server.requests.filter { $0["if-none-match"] != nil }.count == 1)
+    #expect(server.requests.last?.method == "PUT")
+    #expect(server.requests.dropLast().last?.method == "HEAD")
+  }
+
   // MARK: Retries
 
   @Test("what passes is asked again, after the time that the server asks for")
