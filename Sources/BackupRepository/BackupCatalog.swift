@@ -52,7 +52,7 @@ extension Repository {
     var failures: [String: TidemarkError] = [:]
     for region in regions.regions {
       do throws(TidemarkError) {
-        let limit = Deadline.after(regions.regions.count > 1 ? regions.readLimits.perRegion : regions.readLimits.total)
+        let limit = regions.limit(region)
         guard try isMarked(region, deadline: limit) else { throw regions.unmarked(region) }
         var after: String? = nil
         while let identifier = try firstLineage(in: region, after: after, deadline: limit) {

@@ -14,6 +14,8 @@ package final class RegionHealth: Sendable {
   private struct State {
     /// Seconds since 1970 of the first failure without a success since.
     var failingSince: Int64?
+    /// The code of a failure since then.
+    var reason: String?
     var lastProbe: ContinuousClock.Instant?
   }
 
@@ -26,8 +28,9 @@ package final class RegionHealth: Sendable {
     var initial = State()
     // A file that can't be read or parsed is as good as none: the region is then tried, and a failure noted anew.
     if let path, fileExists(path), let bytes = try? readFile(path, limit: 4096) {
-      let text = String(decoding: bytes, as: UTF8.self).split(separator: " ").first
-      initial.failingSince = text.flatMap { Int64($0) }.map { min($0, wallClockSeconds()) }
+      let words = String(decoding: bytes, as: UTF8.self).split { $0 == " " || $0 == "\n" }
+      initial.failingSince = words.first.flatMap { Int64($0) }.map { min($0, wallClockSeconds()) }
+      initial.reason = words.dropFirst().first.map(String.init)
     }
     state = Mutex(initial)
   }
@@ -36,6 +39,9 @@ package final class RegionHealth: Sendable {
   package var failingFor: Duration? {
     state.withLock { $0.failingSince.map { .seconds(max(0, wallClockSeconds() - $0)) } }
   }
+
+  /// Why it is failing, in words.
+  package var lastFailure: String? { state.withLock { state in state.reason.map { "it failed with \($0)" } } }
 
   /// Whether this process should try the region although it is failing: at most once per ``probeInterval``. Between
   /// processes the file's time of change tells when somebody last tried.
@@ -63,6 +69,7 @@ package final class RegionHealth: Sendable {
     let since = wallClockSeconds() - elapsed.components.seconds
     let isFirst = state.withLock { state in
       defer { if state.failingSince == nil { state.failingSince = since } }
+      state.reason = error.code.rawValue
       return state.failingSince == nil
     }
     if isFirst, let path {

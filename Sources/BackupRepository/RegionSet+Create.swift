@@ -20,8 +20,10 @@ extension RegionSet {
   private static let refusalRetryInterval = Duration.seconds(1)
   /// How long an object that is already durable by policy waits for the regions that are still at it.
   private static let stragglerGrace = Duration.seconds(2)
-  /// How long a probe of a region that is known to be down may take.
+  /// What a region that fails gets at least before it counts as down.
   private static let probeLimit = Duration.seconds(2)
+  /// How long a region that was down and answers again may take for an object.
+  private static let recoveryLimit = Duration.seconds(10)
 
   /// Creates `name` in every region.
   ///
@@ -126,15 +128,16 @@ extension RegionSet {
   ) -> Attempt {
     let failingFor = region.health.failingFor
     let wasDown = failingFor.map { $0 >= policy.degradeAfter } ?? false
-    if wasDown, skipsDown, !region.health.claimProbe() {
-      let seconds = failingFor?.components.seconds ?? 0
+    if wasDown, skipsDown, !(region.health.claimProbe() && answers(region)) {
       return .failed(
         TidemarkError(
-          .regionUnreachable, "the region has been failing for \(seconds) s and is not asked now", object: region.name),
-        isDown: true)
+          .regionUnreachable,
+          "the region has been failing for \(failingFor?.components.seconds ?? 0) s and is not asked now",
+          object: region.name, cause: region.health.lastFailure), isDown: true)
     }
-    let deadline = Deadline.after(max(Self.probeLimit, policy.degradeAfter - (failingFor ?? .zero)))
-      .cancelled(by: settled)
+    // One that was down gets one attempt: it may answer and still refuse to store anything.
+    let patience = wasDown ? Self.recoveryLimit : max(Self.probeLimit, policy.degradeAfter - (failingFor ?? .zero))
+    let deadline = Deadline.after(patience).cancelled(by: settled)
     while true {
       do throws(TidemarkError) {
         try Termination.check()
@@ -142,14 +145,23 @@ extension RegionSet {
       } catch {
         if !Self.isRefusal(error) {
           log.record(.failed, region: region.name, object: name, detail: error.description)
-          Self.pause(until: deadline)
+          if !wasDown { Self.pause(until: deadline) }
         }
         // Patience is counted here and not by the health's clock of whole seconds, which may fall short by one.
-        if Self.isRefusal(error) || deadline.hasPassed {
+        if Self.isRefusal(error) || wasDown || deadline.hasPassed {
           return .failed(error, isDown: wasDown || !settled.isCancelled)
         }
       }
     }
+  }
+
+  /// Whether a region that is known to be down answers at all: one look at the marker. It says nothing about its health,
+  /// which a stored object alone restores.
+  private func answers(_ region: Region) -> Bool {
+    do throws(TidemarkError) {
+      _ = try region.store.information(region.key(marker), deadline: .after(.zero))
+      return true
+    } catch { return false }
   }
 
   /// Waits for ``refusalRetryInterval``, or less when the deadline passes or is called off.

@@ -40,15 +40,14 @@ extension RegionSet {
     let collected = Mutex<[Int: [ObjectInformation]]>([:])
     let threads = regions.enumerated().map { index, region in
       WorkerThread<Void>("list-\(region.name)") { [self] in
-        let limit = regions.count > 1 ? readLimits.perRegion : readLimits.total
-        guard try hasMarker(region, deadline: .after(limit)) else { throw unmarked(region) }
+        guard try hasMarker(region, deadline: limit(region)) else { throw unmarked(region) }
         var found: [ObjectInformation] = []
         var after = startingAfter.map { region.key($0).text }
         var count = Self.stretchCount
         while count == Self.stretchCount {
           count = 0
           try region.request { store throws(TidemarkError) in
-            try store.list(prefix: region.storePrefix(prefix), startingAfter: after, deadline: .after(limit)) {
+            try store.list(prefix: region.storePrefix(prefix), startingAfter: after, deadline: limit(region)) {
               found.append($0)
               count += 1
               return count < Self.stretchCount

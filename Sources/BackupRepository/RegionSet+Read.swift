@@ -38,7 +38,7 @@ extension RegionSet {
         let hasHealthyOther = regions.contains { other in
           other !== region && other.health.failingFor == nil && !hasAnswered(other) && !asked.contains { $0 === other }
         }
-        if hasHealthyOther, region.health.failingFor != nil, !region.health.claimProbe() { continue }
+        if hasHealthyOther, region.health.failingFor != nil, !(region.health.claimProbe() && probe(region)) { continue }
         asked.append(region)
         let limit = Deadline.after(regions.count > 1 ? limits.perRegion : limits.total).earlier(deadline)
         do throws(TidemarkError) {
@@ -87,6 +87,9 @@ extension RegionSet {
     }
   }
 
+  /// How long a mended copy may take.
+  private static let mendLimit = Duration.seconds(30)
+
   private func readChecked<Result>(
     _ region: Region, _ name: ObjectName, _ range: ByteRange?, _ deadline: Deadline, _ meter: StageMeter?,
     _ check: (_ bytes: [UInt8], _ region: Region) throws -> Result
@@ -123,7 +126,7 @@ extension RegionSet {
         try debts.record(debt)
         CrashPoint.reach("mend.after-delete")
         let outcome = try region.request { store throws(TidemarkError) in
-          try store.create(region.key(name), bytes, deadline: .after(readLimits.perRegion))
+          try store.create(region.key(name), bytes, deadline: .after(Self.mendLimit))
         }
         try debts.settle(debt)
         if isDamaged && outcome == .exists {

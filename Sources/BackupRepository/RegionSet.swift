@@ -22,8 +22,8 @@ package struct DurabilityPolicy: Sendable, Equatable {
 
 /// The limits of reading.
 package struct ReadLimits: Sendable {
-  /// How long one region is asked before the next one is.
-  package var perRegion: Duration = .seconds(10)
+  /// How long one region is asked before the next one is. A body that comes isn't cut by it.
+  package var perRegion: Duration = .seconds(5)
   /// How long all regions together are asked, again and again, before the read gives up.
   package var total: Duration = .seconds(60)
   package init() {}
@@ -80,6 +80,29 @@ package final class RegionSet: Sendable {
       regions: left,
       policy: DurabilityPolicy(required: min(policy.required, left.count), degradeAfter: policy.degradeAfter),
       marker: marker, debts: debts, log: log, readLimits: readLimits)
+  }
+
+  /// How long `region` may be asked, where the others can be asked as well. One that is known to fail gets one attempt
+  /// while another is well.
+  func limit(_ region: Region, _ limits: ReadLimits? = nil) -> Deadline {
+    let limits = limits ?? readLimits
+    if regions.count == 1 { return .after(limits.total) }
+    let isOutdone = region.health.failingFor != nil && regions.contains { $0.health.failingFor == nil }
+    return .after(isOutdone ? .zero : limits.perRegion)
+  }
+
+  /// Asks a region that is known to fail for its marker, once. Returns whether it is well again.
+  func probe(_ region: Region) -> Bool {
+    do throws(TidemarkError) {
+      _ = try region.request { store throws(TidemarkError) in
+        try store.information(region.key(marker), deadline: .after(.zero))
+      }
+      log.record(.recovered, region: region.name)
+      return true
+    } catch {
+      log.record(.failed, region: region.name, detail: error.description)
+      return false
+    }
   }
 
   /// Whether the region holds the repository's marker, so that its "not there" is an answer about this repository.

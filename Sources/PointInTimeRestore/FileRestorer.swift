@@ -226,7 +226,6 @@ struct FileRestorer: Sendable {
 
   private var packLimits: ReadLimits {
     var limits = ReadLimits()
-    limits.perRegion = .seconds(60)
     limits.total = .seconds(300)
     return limits
   }

@@ -10,6 +10,9 @@ struct HTTPRequest {
   var body: [UInt8] = []
   /// The part of the representation that a `Range` header asks for; it cuts answers that ignore the header.
   var range: HTTPRange?
+  /// When given, the attempt's limit holds until the answer's body begins, and then no longer: what moves is let go on
+  /// to this limit. So a large object on a slow line arrives, and a server that doesn't answer is left early.
+  var movingTimeout: Duration?
   /// The longest body of a 2xx answer that is accepted.
   var bodyByteCountMax = 1 << 20
   /// Requests to the host's own metadata service never go through a proxy.

@@ -13,6 +13,8 @@ final class HTTPTransfer {
   private let request: HTTPRequest
   private let outgoing: UnsafeRawBufferPointer
   private let silenceLimit: Duration
+  /// By when the answer's body must have begun, where that has a limit of its own.
+  private let answerDeadline: Deadline
   private var outgoingOffset = 0
   private(set) var exchange = HTTPExchange()
   private(set) var bytesReceived: Int64 = 0
@@ -25,7 +27,8 @@ final class HTTPTransfer {
   private var lastProgress = ContinuousClock.now
   private var lastCounts: (Int64, Int64) = (0, 0)
 
-  init(_ request: HTTPRequest, outgoing: UnsafeRawBufferPointer, silenceLimit: Duration) {
+  init(_ request: HTTPRequest, outgoing: UnsafeRawBufferPointer, silenceLimit: Duration, answerLimit: Duration?) {
+    answerDeadline = answerLimit.map { .after($0) } ?? .never
     self.request = request
     self.outgoing = outgoing
     self.silenceLimit = silenceLimit
@@ -157,6 +160,10 @@ final class HTTPTransfer {
   func progress(received: Int64, sent: Int64) -> Bool {
     if let signal = Termination.requested {
       fail(TransportFailure(kind: .interrupted, text: "ended by signal \(signal)"))
+      return false
+    }
+    if !bodyHasBegun, answerDeadline.hasPassed {
+      fail(TransportFailure(kind: .timeout, text: "no answer came in time"))
       return false
     }
     let now = ContinuousClock.now

@@ -36,7 +36,7 @@ final class HTTPTransport: Sendable {
     self.certificateAuthorityFile = certificateAuthorityFile
   }
 
-  /// Sends `request` once. Every outcome is an exchange; one that is not complete says why in `failure`.
+  /// Sends `request` once, within `timeout`; see ``HTTPRequest/movingTimeout``. Every outcome is an exchange; one that is not complete says why in `failure`.
   func perform(_ request: HTTPRequest, timeout: Duration) -> (exchange: HTTPExchange, bytesReceived: Int64) {
     guard Self.isReady, let handle = idle.withLock({ $0.popLast() }) ?? CurlHandle() else {
       var exchange = HTTPExchange()
@@ -44,8 +44,12 @@ final class HTTPTransport: Sendable {
       return (exchange, 0)
     }
     let result = request.body.withUnsafeBytes { outgoing in
-      let transfer = HTTPTransfer(request, outgoing: outgoing, silenceLimit: limits.silence)
-      handle.perform(request, transfer, timeout: timeout, limits: limits, authority: certificateAuthorityFile)
+      let transfer = HTTPTransfer(
+        request, outgoing: outgoing, silenceLimit: limits.silence,
+        answerLimit: request.movingTimeout == nil ? nil : timeout)
+      handle.perform(
+        request, transfer, timeout: max(timeout, request.movingTimeout ?? timeout), limits: limits,
+        authority: certificateAuthorityFile)
       return (transfer.exchange, transfer.bytesReceived)
     }
     idle.withLock { if $0.count < Self.idleCountMax { $0.append(handle) } }

@@ -78,13 +78,27 @@ extension S3Store {
     case .settled: return nil
     case .refused(let refusal):
       if refusal.status == 404 { return nil }
-      throw refused(refusal, operation)
+      throw try explained(refusal, operation, deadline: deadline)
     case .done(let exchange):
       guard let byteCount = exchange.headers["content-length"].flatMap({ Int64($0) }), byteCount >= 0 else {
         throw invalid("an answer without Content-Length", operation)
       }
       let modified = exchange.headers["last-modified"].flatMap(Timestamp.http) ?? 0
       return ObjectInformation(key: key, byteCount: byteCount, modified: modified)
+    }
+  }
+
+  /// Why a HEAD was refused: the same question with a body.
+  private func explained(
+    _ refusal: S3Refusal, _ operation: S3Operation, deadline: Deadline
+  ) throws(TidemarkError) -> TidemarkError {
+    var question = S3Operation(operation.doing, "GET", operation.key)
+    question.answersWithDocument = false
+    question.range = .bytes(start: 0, count: 1)
+    switch try perform(question, deadline: deadline) {
+    // It passed in the meantime, or GET is allowed and HEAD isn't.
+    case .done, .settled: return refused(refusal, operation)
+    case .refused(let reason): return refused(reason.code == "NoSuchKey" ? refusal : reason, operation)
     }
   }
 

@@ -79,7 +79,9 @@ extension S3Store {
           configuration.credentials.renew(rejected: credentials)
           continue
         } else {
-          if let error = permanentError(refusal, operation, credentials) { throw error }
+          // A HEAD's answer has no document that says why: its caller finds that out.
+          let isMute = operation.method == "HEAD" && refusal.code.isEmpty
+          if !isMute, let error = permanentError(refusal, operation, credentials) { throw error }
           return .refused(refusal)
         }
       }
@@ -107,9 +109,10 @@ extension S3Store {
       for: SignatureV4.Request(
         method: operation.method, host: address.host, path: path, query: operation.query, headers: headers,
         bodyDigest: operation.bodyDigest), at: Int64(started))
-    let request = HTTPRequest(
+    var request = HTTPRequest(
       method: operation.method, url: address.url(path: path, query: operation.query), headers: signed,
       body: operation.body, range: operation.range, bodyByteCountMax: operation.bodyByteCountMax)
+    if operation.method == "GET" { request.movingTimeout = configuration.limits.attempt }
     let (exchange, bytesReceived) = transport.perform(request, timeout: timeout)
     let ended = Timestamp.now()
 

@@ -21,6 +21,8 @@ package struct WALPushReport: Sendable {
 package struct WALPush {
   private let repository: Repository
   private let dataDirectory: String?
+  /// How long one region is asked whether it has the file already.
+  private static let lookLimit = Duration.seconds(5)
   /// Bytes accepted for a segment: the largest segment size of PostgreSQL.
   private static let fileByteCountMax = 1 << 30
 
@@ -90,10 +92,12 @@ package struct WALPush {
 
   /// The sealed object, when a region that can be asked quickly holds it already.
   private func existing(_ name: ObjectName, _ attributes: SealedAttributes) throws(TidemarkError) -> [UInt8]? {
+    // Counted as a part of the patience that creation has with a region.
+    let patience = min(Self.lookLimit, repository.regions.policy.degradeAfter / 2)
     for region in repository.regions.byPreference where region.health.failingFor == nil {
       do throws(TidemarkError) {
         let found = try region.request { store throws(TidemarkError) in
-          try store.information(region.key(name), deadline: .after(.seconds(5)))
+          try store.information(region.key(name), deadline: .after(patience))
         }
         guard found != nil else { continue }
         let bytes = try region.request { store throws(TidemarkError) in
@@ -106,7 +110,7 @@ package struct WALPush {
         switch error.code {
         // Seal it anew: creation will find out what each region holds, and refuses what differs.
         case .walConflict, .interrupted: throw error
-        default: continue
+        default: repository.regions.log.record(.failed, region: region.name, object: name, detail: error.description)
         }
       }
     }

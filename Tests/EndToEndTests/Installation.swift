@@ -9,17 +9,29 @@ final class Installation: Sendable {
   let directory: TemporaryDirectory
   let server: PostgresServer
   let servers: [RcloneServer]
+  /// Before each server, where faults were asked for.
+  let proxies: [FaultProxy]
   var root: String { directory.path }
   var configuration: String { "\(root)/tidemark.yaml" }
   private var program: String { "\(root)/tidemark" }
 
   /// With `usesS3` the regions are rclone's S3 servers, otherwise directories that a test can take away.
-  init(_ version: PostgresVersion, usesS3: Bool, degradeAfter: String = "60s") throws {
+  /// - Parameters:
+  ///   - isFaulty: puts a proxy before each server, which passes everything on until it is told otherwise. A request that
+  ///     moves no byte for two seconds has then failed.
+  ///   - archives: whether the server runs `wal-push` by itself.
+  ///   - seed: of the proxies' random faults.
+  init(
+    _ version: PostgresVersion, usesS3: Bool, degradeAfter: String = "60s", isFaulty: Bool = false,
+    archives: Bool = true, seed: UInt64 = .random(in: 1...999_999)
+  ) throws {
     directory = try TemporaryDirectory()
     let root = directory.path
     let built = directoryName(try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) + "/tidemark"
     try FileManager.default.copyItem(atPath: built, toPath: "\(root)/tidemark")
     servers = usesS3 ? [try RcloneServer(buckets: ["west"]), try RcloneServer(buckets: ["east"])] : []
+    proxies =
+      isFaulty ? try servers.enumerated().map { try FaultProxy(upstream: $1.port, seed: seed + UInt64($0)) } : []
     var regions: [String] = []
     for (index, name) in ["west", "east"].enumerated() {
       if usesS3 {
@@ -28,8 +40,10 @@ final class Installation: Sendable {
           "[default]\naws_access_key_id = \(RcloneServer.accessKey)\naws_secret_access_key = \(RcloneServer.secretKey)\n"
         try DurableFile.write(Array(text.utf8), to: credentials)
         try PostgresServer.give(credentials)
+        let endpoint = isFaulty ? proxies[index].endpoint : servers[index].endpoint
+        let limits = isFaulty ? ", connect-timeout: 2s, silence-limit: 2s" : ""
         regions.append(
-          "{name: \(name), endpoint: \"\(servers[index].endpoint)\", bucket: \(name), region: us-1, credentials-file: \(credentials)}"
+          "{name: \(name), endpoint: \"\(endpoint)\", bucket: \(name), region: us-1, credentials-file: \(credentials)\(limits)}"
         )
       } else {
         try FileManager.default.createDirectory(atPath: "\(root)/\(name)", withIntermediateDirectories: true)
@@ -39,7 +53,8 @@ final class Installation: Sendable {
     }
     try PostgresServer.give(root)
     var options = PostgresServer.Options()
-    options.archiveCommand = "\(root)/tidemark --config \(root)/tidemark.yaml wal-push %p"
+    // An empty command leaves the segments to the test.
+    options.archiveCommand = archives ? "\(root)/tidemark --config \(root)/tidemark.yaml wal-push %p" : ""
     options.settings["max_prepared_transactions"] = "4"
     server = try PostgresServer(version, options)
     let yaml = """
@@ -104,7 +119,11 @@ final class Installation: Sendable {
     _ name: String, _ arguments: [String], _ body: (_ query: (String) throws -> String) throws -> Void
   ) throws -> [String: Any] {
     let target = "\(root)/\(name)"
-    let report = try json(["restore", "--target-directory", target] + arguments)
+    // Below the ports that outgoing connections take: the one that is free now is still free when the server starts.
+    let free = try #require(
+      (0..<100).lazy.map { _ in UInt16.random(in: 15_000...31_000) }.first { !LoopbackPort.accepts($0) })
+    let chosen = arguments.contains("--port") || arguments.contains("--no-start") ? [] : ["--port", "\(free)"]
+    let report = try json(["restore", "--target-directory", target] + chosen + arguments)
     let port = try #require(report["port"] as? Int)
     let binaries = server.version.binDirectory
     defer {

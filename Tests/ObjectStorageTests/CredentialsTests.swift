@@ -79,6 +79,20 @@ struct CredentialsTests {
         == "CONFIGURED")
   }
 
+  @Test("a credentials file is read for each request, and refused while others may read it")
+  func rotatedFile() throws {
+    func text(_ key: String) -> String { "[default]\naws_access_key_id = \(key)\naws_secret_access_key = s\n" }
+    let path = try file("rotated", text("OLD"))
+    let provider = CredentialsProvider(file: path, profile: nil, environment: [:])
+    #expect(try provider.current().accessKey == "OLD")
+    _ = try file("rotated", text("NEW"))
+    #expect(try provider.current().accessKey == "NEW")
+    chmod(path, 0o644)
+    let error = try failure { try provider.current() }
+    #expect(error.code == .keyFileModeOpen)
+    #expect(error.next == "chmod 600 \(path)")
+  }
+
   @Test("where there are none, the error says what was looked for")
   func none() throws {
     let error = try failure { try provider([:]).current() }

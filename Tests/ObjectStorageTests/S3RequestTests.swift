@@ -131,6 +131,21 @@ struct S3RequestTests {
     #expect(server.connectionCount <= 4)
   }
 
+  @Test("a server that doesn't implement the condition gets a plain PUT after a HEAD, and is remembered")
+  func conditionNotImplemented() throws {
+    let server = try ScriptedHTTPServer { request, _ in
+      if request.method != "PUT" { return Self.error(404, "NoSuchKey") }
+      return request["if-none-match"] == nil ? Self.created : Self.error(501, "NotImplemented")
+    }
+    let store = try store(server.endpoint)
+    #expect(try store.create(try ObjectKey("a"), [1], deadline: patience) == .created)
+    #expect(try store.create(try ObjectKey("b"), [1], deadline: patience) == .created)
+    #expect(store.conditionalCreation == .ignored)
+    #expect(server.requests.filter { $0["if-none-match"] != nil }.count == 1)
+    #expect(server.requests.last?.method == "PUT")
+    #expect(server.requests.dropLast().last?.method == "HEAD")
+  }
+
   // MARK: Retries
 
   @Test("what passes is asked again, after the time that the server asks for")
@@ -188,6 +203,30 @@ struct S3RequestTests {
     #expect(try store.keys(prefix: "") == [])
     #expect(ContinuousClock.now - start < .seconds(4))
     #expect(server.requests.count == 2)
+  }
+
+  @Test("a body that comes slowly isn't cut by the deadline; an answer that doesn't begin is")
+  func slowBody() throws {
+    let bytes = pattern(100_000)
+    let head = Array("HTTP/1.1 200 OK\r\nETag: \"x\"\r\nContent-Length: 100000\r\n\r\n".utf8)
+    let slow = try ScriptedHTTPServer { _, _ in .trickle(head + bytes, pieceCount: 8) }
+    #expect(
+      try store(slow.endpoint).read(try ObjectKey("a"), range: nil, deadline: .after(.milliseconds(100))) == bytes)
+    let silent = try ScriptedHTTPServer { _, _ in .stall }
+    let start = ContinuousClock.now
+    let error = try failure {
+      try store(silent.endpoint).read(try ObjectKey("a"), range: nil, deadline: .after(.milliseconds(100)))
+    }
+    #expect(error.code == .regionUnreachable)
+    #expect(ContinuousClock.now - start < .seconds(5))
+  }
+
+  @Test("why a HEAD was refused is found out, since its answer can't say it")
+  func muteRefusal() throws {
+    let server = try ScriptedHTTPServer { _, _ in Self.error(403, "InvalidAccessKeyId") }
+    let error = try failure { try store(server.endpoint).create(try ObjectKey("a"), [1], deadline: patience) }
+    #expect(error.code == .accessDenied)
+    #expect(error.cause?.contains("InvalidAccessKeyId: as scripted") == true)
   }
 
   @Test("a PUT whose answer was lost converges")

@@ -10,6 +10,8 @@ package final class ScriptedHTTPServer: Sendable {
     case status(Int, headers: [(name: String, value: String)] = [], body: [UInt8] = [])
     /// Bytes as they are, and then the end of the connection.
     case bytes([UInt8])
+    /// Bytes as they are, a piece every half second.
+    case trickle([UInt8], pieceCount: Int)
     /// Nothing, until the client closes.
     case stall
     case reset
@@ -39,6 +41,13 @@ package final class ScriptedHTTPServer: Sendable {
           guard connection.send(Array(head.utf8) + (request.method == "HEAD" ? [] : body)) else { return }
         case .bytes(let bytes):
           connection.send(bytes)
+          return
+        case .trickle(let bytes, let pieceCount):
+          for index in 0..<pieceCount {
+            let piece = bytes[(bytes.count * index / pieceCount)..<(bytes.count * (index + 1) / pieceCount)]
+            guard connection.send(piece) else { return }
+            usleep(500_000)
+          }
           return
         case .stall: return connection.drain()
         case .reset: return connection.reset()
