@@ -6,7 +6,7 @@ import PostgresFormats
 import SystemSupport
 
 /// A stretch of time to any moment of which the cluster can be restored.
-package struct RecoverableWindow: Sendable {
+package struct RecoverableStretch: Sendable {
   /// The timeline that a recovery through it follows.
   package var timeline: TimelineID
   /// By end, ascending.
@@ -28,7 +28,7 @@ package struct MissingWAL: Sendable, Equatable {
 /// The windows of one lineage.
 package struct Recoverability: Sendable {
   /// The newest first.
-  package var windows: [RecoverableWindow] = []
+  package var windows: [RecoverableStretch] = []
   package var missing: [MissingWAL] = []
   /// Backups whose own WAL isn't whole.
   package var incomplete: [CatalogedBackup] = []
@@ -76,7 +76,7 @@ extension Repository {
         result.missing.append(MissingWAL(first: route.missing, last: end))
       }
     }
-    var windows: [RecoverableWindow] = []
+    var windows: [RecoverableStretch] = []
     var placed: Set<String> = []
     for (index, route) in routes.enumerated() {
       guard let last = route.segments.last else { continue }
@@ -91,7 +91,7 @@ extension Repository {
       guard let first = inside.first else { continue }
       let from = Int64(first.manifest.stopTime * 1_000_000)
       windows.append(
-        RecoverableWindow(
+        RecoverableStretch(
           timeline: last.timeline, backups: inside, lastSegment: last, from: from,
           to: max(from, try lastCommit(first.layout, route.segments) ?? from),
           isNewest: isNewest && index == routes.count - 1))
