@@ -16,6 +16,8 @@ package struct WALCatalog: Sendable {
   /// Segments by timeline, ascending, each with the indexes of the regions that hold it.
   package var segments: [TimelineID: [(name: WALSegmentName, holders: Set<Int>)]] = [:]
   package var histories: [TimelineID: TimelineHistory] = [:]
+  /// Histories that are there and no region has a good copy of.
+  package var unreadableHistories: [TimelineID: TidemarkError] = [:]
   package var partials: [WALSegmentName] = []
   package var failures: [String: TidemarkError] = [:]
   package let segmentSize: WALSegmentSize
@@ -30,6 +32,22 @@ package struct WALCatalog: Sendable {
       if list[middle].name < name { low = middle + 1 } else { high = middle }
     }
     return low < list.count && list[low].name == name
+  }
+
+  /// The newest timeline of which a segment is there: one whose history alone is there has nothing to restore yet.
+  package var newestTimeline: TimelineID? { segments.keys.max() }
+
+  /// The history of `timeline`; that of the first timeline needs no file.
+  /// - Throws: `wal-hole` when no region holds it, or why its copies can't be used.
+  package func history(_ timeline: TimelineID) throws(TidemarkError) -> TimelineHistory {
+    if let history = histories[timeline] { return history }
+    if let error = unreadableHistories[timeline] { throw error }
+    if timeline == TimelineID(1) { return TimelineHistory(root: timeline) }
+    throw TidemarkError(
+      .walHole, "the history of a timeline is missing", object: timeline.historyFileName,
+      cause: failures.isEmpty ? "no region holds it" : "not asked: \(failures.keys.sorted().joined(separator: ", "))",
+      kept: "everything: nothing was written",
+      next: "if a server of the cluster still has it in pg_wal, 'tidemark wal-push' it; or choose another --timeline")
   }
 
   /// The last segment of the run without a hole that begins with `first`; `nil` when `first` isn't there.
@@ -79,8 +97,18 @@ extension Repository {
       case .segment(let name): catalog.segments[name.timeline, default: []].append((name, entry.holders))
       case .partial(let name): catalog.partials.append(name)
       case .history(let timeline):
-        let (bytes, _) = try readSealed(.timelineHistory, entry.name, limit: Self.historyByteCountMax)
-        catalog.histories[timeline] = try TimelineHistory(timeline: timeline, parsing: bytes)
+        do throws(TidemarkError) {
+          let (bytes, _) = try readSealed(.timelineHistory, entry.name, limit: Self.historyByteCountMax)
+          catalog.histories[timeline] = try TimelineHistory(timeline: timeline, parsing: bytes)
+        } catch {
+          switch error.code {
+          // One spoilt history must not stand in the way of what doesn't need it.
+          case .objectDamaged, .signatureInvalid, .writerNotTrusted, .formatVersionUnknown, .walFileInvalid,
+            .noKeyOpens:
+            catalog.unreadableHistories[timeline] = error
+          default: throw error
+          }
+        }
       case .backupHistory: break
       }
     }

@@ -117,8 +117,10 @@ package struct BackupRun {
     let waitBegin = ContinuousClock.now
     progress(BackupProgress(stage: .waitingForWAL, byteCount: 0, estimatedByteCount: 0))
     let size = WALSegmentSize(byteCount: manifest.walSegmentSize) ?? .standard
-    try WALWait(repository: repository, layout: layout, segmentSize: size, limit: options.walWaitLimit).wait(
-      timeline: start.timeline, from: start.startLSN, to: end.stopLSN, connection: options.connection)
+    var wait = WALWait(repository: repository, layout: layout, segmentSize: size, limit: options.walWaitLimit)
+    if server.isInRecovery { wait.standby = StandbySource(connection: options.connection) }
+    try wait.wait(
+      timeline: start.timeline, from: start.startLSN, to: end.stopLSN, connection: options.connection, &remarks)
     let walWaitSeconds = (ContinuousClock.now - waitBegin).seconds
 
     progress(BackupProgress(stage: .committing, byteCount: 0, estimatedByteCount: 0))

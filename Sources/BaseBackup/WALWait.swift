@@ -11,20 +11,29 @@ struct WALWait {
   let layout: LineageLayout
   let segmentSize: WALSegmentSize
   let limit: Duration
+  /// Set when the backup is from a standby.
+  var standby: StandbySource?
 
   /// Returns when the policy's number of regions, or all that can be asked, list every segment from `start` to `stop`.
+  /// - Parameter remarks: is told what stands in the way of a backup from a standby.
   /// - Throws: `wal-not-archived` after the limit, naming the first missing segment and what the archiver says.
   func wait(
-    timeline: TimelineID, from start: LSN, to stop: LSN, connection: ConnectionInfo
+    timeline: TimelineID, from start: LSN, to stop: LSN, connection: ConnectionInfo, _ remarks: inout [String]
   ) throws(TidemarkError) {
     let first = WALSegmentName(timeline: timeline, containing: start, size: segmentSize)
     let last = WALSegmentName(timeline: timeline, endingAt: stop, size: segmentSize)
     let deadline = Deadline.after(limit)
     var pause = Duration.milliseconds(100)
+    var hasAskedPrimary = false
     while true {
       try Termination.check()
       guard let missing = try firstMissing(first, last) else { return }
       if deadline.hasPassed { throw notArchived(missing, connection) }
+      if let standby {
+        try standby.requireStandby()
+        if !hasAskedPrimary, let remark = standby.finishSegmentOnPrimary() { remarks.append(remark) }
+        hasAskedPrimary = true
+      }
       usleep(UInt32(pause.milliseconds * 1000))
       pause = min(pause * 2, .seconds(2))
     }

@@ -16,6 +16,8 @@ package struct PlannedWALFetch {
   package let plan: RecoveryPlanFile
   /// Behind the name of a segment that isn't in the spool and is asked for.
   static let wanted = ".wanted"
+  /// The spool isn't filled any more, though the restore goes on.
+  static let failed = ".failed"
 
   /// Where files lie that stay when they are fetched.
   static func keptDirectory(_ spool: String) -> String { "\(spool)/kept" }
@@ -56,7 +58,9 @@ package struct PlannedWALFetch {
         return .fetched
       }
       guard errno == ENOENT else { throw systemError("cannot move the segment", path) }
-      guard fileExists(plan.spool), fileExists(plan.lock), isLocked(plan.lock) else { return .notSpooled }
+      guard fileExists(plan.spool), fileExists(plan.lock), isLocked(plan.lock),
+        !fileExists("\(plan.spool)/\(Self.failed)")
+      else { return .notSpooled }
       if !hasAsked {
         try OpenFile(path + Self.wanted, O_WRONLY | O_CREAT, mode: 0o600).close()
         hasAsked = true

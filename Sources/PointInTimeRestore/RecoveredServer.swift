@@ -37,7 +37,9 @@ package struct RecoveredServer: Sendable {
         .configurationInvalid, "PostgreSQL's programs were not found", object: program,
         next: "set postgres.bin-directory, or restore with --no-start")
     }
-    let command = ["\(bin)/\(program)"] + arguments
+    // A program whose output is read speaks English.
+    let language = program == "pg_controldata" ? ["/usr/bin/env", "LC_ALL=C"] : []
+    let command = language + ["\(bin)/\(program)"] + arguments
     if settings.tree.changesOwner {
       let user = settings.host.osUser
       return try ChildProcess.run(
@@ -60,6 +62,7 @@ package struct RecoveredServer: Sendable {
       ("data_directory", directory), ("hba_file", "\(side)/pg_hba.conf"), ("ident_file", "\(side)/pg_ident.conf"),
       ("hot_standby", "on"), ("unix_socket_directories", sockets.joined(separator: ",")), ("port", String(port)),
     ]
+    if let path = settings.hostConfiguration { given.append(("config_file", path)) }
     given += settings.request.serverSettings
     let options = given.map { "-c \($0.name)=\(Self.quoted($0.value))" }.joined(separator: " ")
     let result = try run("pg_ctl", ["start", "-W", "-s", "-D", directory, "-l", log, "-o", options])
@@ -91,10 +94,17 @@ package struct RecoveredServer: Sendable {
     return try PostgresConnection(info)
   }
 
+  /// How a replay was left.
+  enum Following {
+    case ended(ReachedState)
+    /// The replay stands still until these settings are as high.
+    case needs([String: Int])
+  }
+
   /// Follows the replay until the server accepts writes, pauses at its target, or has shut down there.
   func follow(
     _ action: TargetAction, spool: WALSpool, progress: (LSN?) -> Void
-  ) throws(TidemarkError) -> ReachedState {
+  ) throws(TidemarkError) -> Following {
     var state = ReachedState()
     var quiet = Deadline.after(Self.silenceLimit)
     var lastError: TidemarkError?
@@ -102,7 +112,6 @@ package struct RecoveredServer: Sendable {
     let startLimit = Deadline.after(.seconds(5))
     while true {
       try Termination.check()
-      if let failure = spool.firstFailure { throw failure }
       do throws(TidemarkError) {
         let connection = try connect()
         while true {
@@ -123,25 +132,52 @@ package struct RecoveredServer: Sendable {
           state.time = row[2].flatMap { Int64($0) } ?? state.time
           state.timeline = row[4].flatMap { UInt32($0) }.map { TimelineID($0) }
           progress(lsn)
-          if row[0] == "f" || row[3] == "paused" { return state }
-          if let failure = spool.firstFailure { throw failure }
+          if row[0] == "f" { return .ended(state) }
+          if row[3] == "paused" {
+            let lacking = try RequiredSettings(controlData: controlData(directory)).exceeding(try effective(connection))
+            if !lacking.isEmpty { return .needs(lacking) }
+            guard action == .pause else { throw failed("the replay stands still", "") }
+            return .ended(state)
+          }
           if quiet.hasPassed { throw failed("the replay makes no progress", "") }
           usleep(10_000)
         }
       } catch {
-        if error.code == .recoveryFailed || error.code == .interrupted || spool.firstFailure != nil { throw error }
+        if error.code == .recoveryFailed || error.code == .interrupted { throw spool.firstFailure ?? error }
         lastError = error
       }
       let status = try run("pg_ctl", ["status", "-D", directory])
       if status.succeeded { wasSeen = true }
       // Right after the start there is no process to see yet, unless its log says why.
       if !status.succeeded, wasSeen || startLimit.hasPassed || lastFatal() != nil {
-        if action == .shutdown, try hasShutDown() { return state }
-        throw failed("PostgreSQL ended during the recovery", "")
+        if action == .shutdown, try hasShutDown() { return .ended(state) }
+        // What couldn't be fetched explains it better than the server's log.
+        throw spool.firstFailure.map(stopped) ?? failed("PostgreSQL ended during the recovery", "")
       }
-      if quiet.hasPassed { throw failed("PostgreSQL doesn't answer", lastError?.description ?? "") }
+      if quiet.hasPassed {
+        throw spool.firstFailure ?? failed("PostgreSQL doesn't answer", lastError?.description ?? "")
+      }
       usleep(50_000)
     }
+  }
+
+  /// What `pg_controldata` prints of the cluster in `directory`.
+  func controlData(_ directory: String) throws(TidemarkError) -> String {
+    let result = try run("pg_controldata", ["-D", directory])
+    guard result.succeeded else { throw failed("pg_controldata failed", result.errorText) }
+    return result.outputText
+  }
+
+  private func effective(_ connection: PostgresConnection) throws(TidemarkError) -> [String: Int] {
+    var values: [String: Int] = [:]
+    for (name, _) in RequiredSettings.names {
+      values[name] = try connection.query("SHOW \(name)").scalar.flatMap { Int($0) }
+    }
+    return values
+  }
+
+  private func stopped(_ error: TidemarkError) -> TidemarkError {
+    error.with(kept: "the repository, unchanged, and the restored files, which can't be started without it")
   }
 
   private func hasShutDown() throws(TidemarkError) -> Bool {
@@ -162,12 +198,41 @@ package struct RecoveredServer: Sendable {
     return transaction
   }
 
+  /// Databases and collations whose text indexes were built with another version of the collation than this host has
+  /// (trap: glibc and ICU differ between hosts).
+  func collationRemarks() throws(TidemarkError) -> [String] {
+    var remarks: [String] = []
+    let rows = try connect().query(
+      """
+      SELECT datname, datallowconn, datcollversion, pg_database_collation_actual_version(oid) FROM pg_database ORDER BY 1
+      """
+    ).rows
+    for row in rows {
+      guard row.count == 4, let name = row[0] else { continue }
+      if let built = row[2], let here = row[3], built != here {
+        remarks.append(
+          "database \(name): its text indexes were built with collation version \(built), this host has \(here); "
+            + "REINDEX DATABASE and ALTER DATABASE … REFRESH COLLATION VERSION")
+      }
+      guard row[1] == "t" else { continue }
+      let count = try connect(database: name).query(
+        """
+        SELECT count(*) FROM pg_collation
+        WHERE collversion IS NOT NULL AND collversion <> pg_collation_actual_version(oid)
+        """
+      ).scalar
+      if let count, count != "0" {
+        remarks.append(
+          "database \(name): \(count) collations have another version on this host; reindex what uses them")
+      }
+    }
+    return remarks
+  }
+
   /// Puts the cluster's own access rules in force.
   func openToClients() throws(TidemarkError) {
     for name in ["pg_hba.conf", "pg_ident.conf"] {
-      let text =
-        fileExists("\(directory)/\(name)") ? String(decoding: try readFile("\(directory)/\(name)"), as: UTF8.self) : ""
-      try settings.tree.write(text, to: "\(side)/\(name)")
+      try settings.tree.write(try settings.accessFile(name), to: "\(side)/\(name)")
     }
     let result = try run("pg_ctl", ["reload", "-s", "-D", directory])
     guard result.succeeded else { throw failed("PostgreSQL didn't reload its configuration", result.errorText) }
@@ -181,6 +246,9 @@ package struct RecoveredServer: Sendable {
     let result = try run("pg_ctl", ["stop", "-s", "-w", "-t", "600", "-m", "fast", "-D", directory])
     guard result.succeeded else { throw failed("PostgreSQL didn't stop", result.errorText) }
   }
+
+  /// What an earlier run said isn't what the next one ends with.
+  func setLogAside() throws(TidemarkError) { try DurableFile.move(log, to: "\(log).before") }
 
   /// The last line of the server's log that says why it ended. Refused logins while it starts are none.
   private func lastFatal() -> String? {

@@ -30,6 +30,10 @@ struct RecoverySettings {
       // A former standby's: they would clean the archive of the cluster that this is a copy of.
       setting("archive_cleanup_command", ""), setting("recovery_end_command", ""),
     ]
+    // What was backed up may itself have been recovered: its target must not be this one's. PostgreSQL takes a second
+    // target for a mistake, and looks at them in the file's order, so the wanted one comes last.
+    let targets = ["", "_name", "_time", "_xid", "_lsn"].map { "recovery_target\($0)" }
+    lines += targets.map { setting($0, "") }
     switch request.target {
     case .time(let time):
       lines.append(setting("recovery_target_time", RecoveryTime(microseconds: time).setting))
@@ -50,9 +54,22 @@ struct RecoverySettings {
     "\(name) = '\(value.replacing("'", with: "''"))'"
   }
 
+  /// For a shell.
+  static func quoted(_ word: String) -> String { "'\(word.replacing("'", with: "'\\''"))'" }
+
+  /// What the backup's server had in force, where it wasn't the default.
+  func captured(_ name: String) -> String? { plan.backup.manifest.settings.first { $0.name == name }?.value }
+
+  /// The cluster's own configuration file where it lies outside the data directory, as on Debian, and this host has it.
+  var hostConfiguration: String? {
+    guard isTheCluster, let path = captured("config_file"), !path.hasPrefix(target.directory + "/"), fileExists(path)
+    else { return nil }
+    return path
+  }
+
   /// Lines that stay: a copy beside the cluster must not archive into its repository, and has a port of its own.
-  private func lastingLines(port: Int) -> [String] {
-    var lines = ["port = \(port)"]
+  private func lastingLines(port: Int, raised: [String: Int]) -> [String] {
+    var lines = ["port = \(port)"] + raised.sorted { $0.key < $1.key }.map { "\($0.key) = \($0.value)" }
     if !isTheCluster { lines += ["archive_mode = off", "listen_addresses = 'localhost'"] }
     return lines
   }
@@ -71,19 +88,18 @@ struct RecoverySettings {
   /// Writes everything that a start needs.
   func write(port: Int) throws(TidemarkError) {
     let directory = target.directory
-    if !fileExists("\(directory)/postgresql.conf") && request.starts {
+    if !fileExists("\(directory)/postgresql.conf") && hostConfiguration == nil {
       try tree.write(capturedConfiguration(), to: "\(directory)/postgresql.conf")
-    }
-    for (role, name) in [(BackupManifest.CapturedFile.Role.hba, "pg_hba.conf"), (.ident, "pg_ident.conf")]
-    where !fileExists("\(directory)/\(name)") && request.starts {
-      let captured = plan.backup.manifest.files.first { $0.role == role }
-      let text = captured.map { String(decoding: $0.content, as: UTF8.self) } ?? ""
-      try tree.write(text, to: "\(directory)/\(name)")
+      for (name, role) in [("pg_hba.conf", BackupManifest.CapturedFile.Role.hba), ("pg_ident.conf", .ident)]
+      where !fileExists("\(directory)/\(name)") {
+        try tree.write(captured(role), to: "\(directory)/\(name)")
+      }
     }
     let path = "\(directory)/postgresql.auto.conf"
-    var text = fileExists(path) ? String(decoding: try readFile(path), as: UTF8.self) : ""
+    var text = fileExists(path) ? Self.withoutRecoveryLines(String(decoding: try readFile(path), as: UTF8.self)) : ""
     if !text.isEmpty && !text.hasSuffix("\n") { text += "\n" }
-    text += "# written by tidemark restore\n" + lastingLines(port: port).joined(separator: "\n") + "\n"
+    let raised = try requiredSettings().raised(settings: self)
+    text += "# written by tidemark restore\n" + lastingLines(port: port, raised: raised).joined(separator: "\n") + "\n"
     text += ([Self.begin] + recoveryLines + [Self.end]).joined(separator: "\n") + "\n"
     try tree.write(text, to: path)
     try tree.write("", to: "\(directory)/recovery.signal")
@@ -92,19 +108,40 @@ struct RecoverySettings {
     try tree.makeDirectories("\(directory)/pg_wal/archive_status")
   }
 
+  private func captured(_ role: BackupManifest.CapturedFile.Role) -> String {
+    plan.backup.manifest.files.first { $0.role == role }.map { String(decoding: $0.content, as: UTF8.self) } ?? ""
+  }
+
+  /// The access rules that clients find when the recovery has ended: `pg_hba.conf` or `pg_ident.conf`.
+  func accessFile(_ name: String) throws(TidemarkError) -> String {
+    let own = "\(target.directory)/\(name)"
+    let path = hostConfiguration == nil ? own : captured(name == "pg_hba.conf" ? "hba_file" : "ident_file") ?? own
+    if fileExists(path) { return String(decoding: try readFile(path), as: UTF8.self) }
+    return captured(name == "pg_hba.conf" ? .hba : .ident)
+  }
+
+  /// Raises settings for the next start: the WAL said that the primary's were raised after the backup.
+  func raise(_ values: [String: Int]) throws(TidemarkError) {
+    let path = "\(target.directory)/postgresql.auto.conf"
+    let lines = values.sorted { $0.key < $1.key }.map { "\($0.key) = \($0.value)\n" }.joined()
+    try tree.write(String(decoding: try readFile(path), as: UTF8.self) + lines, to: path)
+  }
+
   /// Takes the recovery's lines out again.
   static func removeRecoveryLines(_ directory: String, _ tree: OwnedTree) throws(TidemarkError) {
     let path = "\(directory)/postgresql.auto.conf"
+    try tree.write(withoutRecoveryLines(String(decoding: try readFile(path), as: UTF8.self)), to: path)
+  }
+
+  private static func withoutRecoveryLines(_ text: String) -> String {
     var keeps = true
     var lines: [Substring] = []
-    for line in String(decoding: try readFile(path), as: UTF8.self).split(
-      separator: "\n", omittingEmptySubsequences: false)
-    {
+    for line in text.split(separator: "\n", omittingEmptySubsequences: false) {
       if line == Substring(begin) { keeps = false }
       if keeps { lines.append(line) }
       if line == Substring(end) { keeps = true }
     }
-    try tree.write(lines.joined(separator: "\n"), to: path)
+    return lines.joined(separator: "\n")
   }
 
   /// A configuration from the settings that the backup captured, without what names places of the old host.

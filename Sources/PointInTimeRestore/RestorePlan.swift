@@ -22,8 +22,10 @@ package struct RestorePlan: Sendable {
   /// The timelines whose history the regions hold: all of them, since a promotion must find a free number.
   package var histories: [TimelineID]
   package var segmentSize: WALSegmentSize
-  /// The last commit that the archive holds on the way, Unix microseconds.
-  package var lastCommit: Int64?
+  /// What the operator should know of the choice.
+  package var remarks: [String] = []
+  /// Where the replay ends, as far as that is known: no record that begins behind it is replayed.
+  package var end: LSN?
   /// Regions that couldn't be asked: the end of WAL is what the others hold.
   package var regionsNotAsked: [String]
   /// Bytes that the files need on disk.
@@ -44,6 +46,8 @@ package struct RecoveryPlanFile: Sendable, Codable, Equatable {
   package var region: String?
   /// Nothing is fetched but what `restore` itself checked and put into the spool.
   package var isIsolated: Bool?
+  /// The plan's end.
+  package var end: String?
 
   package func encoded() throws(TidemarkError) -> [UInt8] {
     do { return [UInt8](try JSONEncoder().encode(self)) } catch {
@@ -59,8 +63,9 @@ package struct RecoveryPlanFile: Sendable, Codable, Equatable {
 
   package init(
     systemIdentifier: String, legs: [TimelineLeg], histories: [UInt32], spool: String, lock: String, region: String?,
-    isIsolated: Bool? = nil
+    isIsolated: Bool? = nil, end: String? = nil
   ) {
+    self.end = end
     self.systemIdentifier = systemIdentifier
     self.legs = legs
     self.histories = histories

@@ -17,13 +17,14 @@ package struct RestorePlanner {
   }
 
   /// Makes the plan. Nothing is written.
-  /// - Throws: `backup-not-found`, `target-unreachable`, `wal-hole`, `walAbsent`, and what reading the regions throws.
+  /// - Throws: `backup-not-found`, `target-unreachable`, `wal-hole`, and what reading the regions throws.
   package func plan() throws(TidemarkError) -> RestorePlan {
     if repository.keys.identities.isEmpty {
       throw TidemarkError(
         .noKeyOpens, "this host has no identity, so it can't open backups",
         next: "put the identity's secret, which 'tidemark init' made, into encryption.identity-file")
     }
+    try requireSensible()
     let catalog = try chooseLineage()
     guard let anyBackup = catalog.backups.last, let size = WALSegmentSize(byteCount: anyBackup.manifest.walSegmentSize)
     else {
@@ -32,13 +33,12 @@ package struct RestorePlanner {
         cause: catalog.unusable.first?.error.description, next: "'tidemark list' shows what there is")
     }
     let wal = try repository.walCatalog(catalog.layout, segmentSize: size)
+    let scan = scan(catalog.layout, size)
     var refusal: TidemarkError?
-    for backup in try candidates(catalog) {
-      do throws(TidemarkError) { return try plan(backup, wal, size) } catch {
+    for candidate in try candidates(catalog, wal) {
+      do throws(TidemarkError) { return try plan(candidate, wal, scan) } catch {
         // A later backup may not lie on the way to the target where an earlier one does.
-        guard error.code == .targetUnreachable || error.code == .walHole || error.code == .walAbsent else {
-          throw error
-        }
+        guard error.code == .targetUnreachable || error.code == .walHole else { throw error }
         refusal = refusal ?? error
         if request.target == .latest || request.target == .backupEnd { break }
       }
@@ -48,6 +48,19 @@ package struct RestorePlanner {
         .targetUnreachable, "no backup ends before the target", object: request.target.description,
         cause: earliest(catalog), kept: "everything: nothing was written",
         next: "choose a target after the end of the earliest backup; 'tidemark list' shows the recoverable window")
+  }
+
+  /// What PostgreSQL would silently ignore is refused.
+  private func requireSensible() throws(TidemarkError) {
+    switch request.target {
+    case .time, .lsn, .xid: return
+    case .name, .backupEnd, .latest:
+      if request.isExclusive {
+        throw TidemarkError(
+          .usage, "--exclusive has no meaning for this target", object: request.target.description,
+          next: "use it with --to-time, --to-lsn or --to-xid")
+      }
+    }
   }
 
   private func earliest(_ catalog: LineageCatalog) -> String? {
@@ -75,143 +88,75 @@ package struct RestorePlanner {
       object: request.backup ?? repository.layout.cluster, next: "'tidemark list' shows what there is")
   }
 
-  /// The backups that may serve, best first.
-  private func candidates(_ catalog: LineageCatalog) throws(TidemarkError) -> [CatalogedBackup] {
-    if let label = request.backup {
-      let matching = catalog.backups.filter { $0.label.text.hasPrefix(label) }
-      guard matching.count == 1 else {
-        throw TidemarkError(
-          .usage, "the label is that of several backups", object: label,
-          next: "give more of it; 'tidemark list' shows the labels")
-      }
-      return matching
-    }
-    let newestFirst = catalog.backups.reversed().filter { backup in
-      switch request.target {
-      case .time(let microseconds): Int64(backup.manifest.stopTime * 1_000_000) <= microseconds
-      case .lsn(let lsn): ((try? backup.manifest.stop) ?? lsn) <= lsn
-      default: true
-      }
-    }
-    // A backup with damaged pages is the last resort.
-    return newestFirst.filter { $0.manifest.suspect == nil } + newestFirst.filter { $0.manifest.suspect != nil }
-  }
-
+  /// The plan from one backup.
   private func plan(
-    _ backup: CatalogedBackup, _ wal: WALCatalog, _ size: WALSegmentSize
+    _ candidate: Candidate, _ wal: WALCatalog, _ scan: WALScan
   ) throws(TidemarkError) -> RestorePlan {
-    let origin = TimelineID(backup.manifest.timeline)
-    let start = try backup.manifest.start
-    let stop = try backup.manifest.stop
-    let history = try targetTimeline(origin, stop, wal)
-    let path = history.path(from: origin) ?? TimelineHistory(root: origin).ranges
-    var legs: [TimelineLeg] = []
-    var segments: [WALSegmentName] = []
-    var position = WALSegmentName(timeline: origin, containing: start, size: size)
-    for leg in path {
-      if let end = leg.end {
-        // The segment with the switch is taken from the next timeline, which holds the shared part too.
-        let last = WALSegmentName(timeline: leg.timeline, containing: end, size: size)
-        var names: [WALSegmentName] = []
-        var name = position.on(leg.timeline)
-        while name < last {
-          guard wal.holds(name) else { throw hole(name, wal) }
-          names.append(name)
-          name = try name.next(size)
-        }
-        append(names, leg.timeline, &legs, &segments)
-        position = max(name, position.on(leg.timeline))
-        continue
-      }
-      let first = position.on(leg.timeline)
-      let names = try lastLeg(first, stop: stop, origin: origin, wal, size)
-      append(names, leg.timeline, &legs, &segments)
+    let backup = candidate.backup
+    let route = try WALRoute(
+      from: try backup.manifest.start, on: TimelineID(backup.manifest.timeline), towards: candidate.history, in: wal)
+    // Without all WAL of the backup itself nothing can be reached.
+    guard route.index(endingAt: try backup.manifest.stop) != nil else { throw ends(route, wal) }
+    let end = try reach(backup, route, wal, scan)
+    var segments = Array(route.segments[...end.lastSegment])
+    var history = candidate.history
+    if let lsn = end.lsn, let older = try olderHistory(lsn, segments, history, wal) {
+      // The new timeline then branches off the one on which the target lies, and not off a later one.
+      history = older
+      segments = segments.map { $0.timeline > older.timeline ? $0.on(older.timeline) : $0 }
     }
-    let reached = try lastCommit(backup.layout, segments)
-    let plan = RestorePlan(
-      backup: backup, target: request.target, targetTimeline: history.timeline, legs: legs, segments: segments,
-      histories: wal.histories.keys.sorted(), segmentSize: size, lastCommit: reached,
+    var plan = RestorePlan(
+      backup: backup, target: request.target, targetTimeline: history.timeline, legs: Self.legs(segments),
+      segments: segments, histories: wal.histories.keys.sorted(), segmentSize: wal.segmentSize,
       regionsNotAsked: wal.failures.keys.sorted())
-    try requireReachable(plan, wal)
+    plan.remarks = candidate.remarks
+    plan.end = end.end
+    if let suspect = backup.manifest.suspect { plan.remarks.append("the backup has damaged pages: \(suspect)") }
     return plan
   }
 
-  private func append(
-    _ names: [WALSegmentName], _ timeline: TimelineID, _ legs: inout [TimelineLeg], _ segments: inout [WALSegmentName]
-  ) {
-    legs.append(
-      TimelineLeg(
-        timeline: timeline.rawValue, firstSegment: names.first?.description, lastSegment: names.last?.description))
-    segments += names
+  /// The history of the timeline on which the record at `lsn` lies, when that is an older one and its own segments
+  /// reach the target.
+  private func olderHistory(
+    _ lsn: LSN, _ segments: [WALSegmentName], _ history: TimelineHistory, _ wal: WALCatalog
+  ) throws(TidemarkError) -> TimelineHistory? {
+    let timeline = history.timeline(of: lsn)
+    guard timeline < history.timeline,
+      segments.allSatisfy({ $0.timeline <= timeline || wal.holds($0.on(timeline)) })
+    else { return nil }
+    return try wal.history(timeline)
   }
 
-  /// The segments of the last timeline on the way, as many as there are or as the target needs.
-  private func lastLeg(
-    _ first: WALSegmentName, stop: LSN, origin: TimelineID, _ wal: WALCatalog, _ size: WALSegmentSize
-  ) throws(TidemarkError) -> [WALSegmentName] {
-    // The backup itself needs the WAL up to its end.
-    var needed = first.timeline == origin ? WALSegmentName(timeline: origin, endingAt: stop, size: size) : first
-    if case .lsn(let lsn) = request.target {
-      needed = max(needed, WALSegmentName(timeline: first.timeline, endingAt: lsn, size: size))
-    }
-    guard let end = wal.endOfRun(from: first) else { throw hole(first, wal) }
-    if end < needed {
-      let missing = try end.next(size)
-      let later = wal.segments[first.timeline]?.last?.name
-      if let later, later > missing { throw hole(missing, wal) }
-      throw unreachable("the archive ends with segment \(end)", nearest: nil)
-    }
-    var last = end
-    switch request.target {
-    case .backupEnd: last = needed
-    // One more, so that a record that begins at the target and spans two segments can be read.
-    case .lsn: last = min(end, (try? needed.next(size)) ?? needed)
-    default:
-      let missing = try end.next(size)
-      // Segments behind a hole: the end of the archive is a fault, not an end.
-      if let later = wal.segments[first.timeline]?.last?.name, later > missing { throw hole(missing, wal) }
-    }
-    var names: [WALSegmentName] = []
-    var name = first
-    while name <= last {
-      names.append(name)
-      name = try name.next(size)
-    }
-    return names
-  }
-
-  /// The history of the timeline to recover to: the one asked for, or the newest that the backup lies on.
-  private func targetTimeline(
-    _ origin: TimelineID, _ stop: LSN, _ wal: WALCatalog
-  ) throws(TidemarkError) -> TimelineHistory {
-    if let wanted = request.timeline {
-      if wanted == origin { return TimelineHistory(root: origin) }
-      guard let history = wal.histories[wanted] else {
-        throw TidemarkError(
-          .targetUnreachable, "no region holds the history of the timeline", object: "timeline \(wanted)",
-          next: "timelines here: \(([origin] + wal.histories.keys.sorted()).map(\.description).joined(separator: ", "))"
-        )
+  private static func legs(_ segments: [WALSegmentName]) -> [TimelineLeg] {
+    var legs: [TimelineLeg] = []
+    for name in segments {
+      if let last = legs.last, last.timeline == name.timeline.rawValue {
+        legs[legs.count - 1].lastSegment = name.description
+      } else {
+        legs.append(
+          TimelineLeg(
+            timeline: name.timeline.rawValue, firstSegment: name.description, lastSegment: name.description))
       }
-      guard history.contains(origin, upTo: stop) else {
-        throw TidemarkError(
-          .targetUnreachable, "the timeline branched off before the end of the backup",
-          object: "timeline \(wanted)", cause: "the backup ends at \(stop) on timeline \(origin)",
-          next: "choose an earlier backup with --backup, or another --timeline")
-      }
-      return history
     }
-    if request.target == .backupEnd { return TimelineHistory(root: origin) }
-    return wal.histories.values.filter { $0.timeline > origin && $0.contains(origin, upTo: stop) }
-      .max { $0.timeline < $1.timeline } ?? TimelineHistory(root: origin)
+    return legs
   }
 
-  func hole(_ name: WALSegmentName, _ wal: WALCatalog) -> TidemarkError {
+  // MARK: Refusals
+
+  /// Why nothing behind the route's end can be reached.
+  func ends(_ route: WALRoute, _ wal: WALCatalog) -> TidemarkError {
+    if route.hasHole || route.segments.isEmpty { return hole(route.missing, wal) }
+    return unreachable("the archive ends with segment \(route.segments.last?.description ?? "none")", nearest: nil)
+  }
+
+  private func hole(_ name: WALSegmentName, _ wal: WALCatalog) -> TidemarkError {
     TidemarkError(
       .walHole, "a WAL segment on the way to the target is missing", object: name.description,
       cause: wal.failures.isEmpty
-        ? "no region holds it" : "no region that could be asked holds it; not asked: \(wal.failures.keys.sorted())",
+        ? "no region holds it"
+        : "no region that could be asked holds it; not asked: \(wal.failures.keys.sorted().joined(separator: ", "))",
       kept: "everything: nothing was written",
-      next: "choose a target before it, or if the server still has it in pg_wal: 'tidemark wal-push' it")
+      next: "choose a target before it, or if a server still has it in pg_wal: 'tidemark wal-push' it")
   }
 
   func unreachable(_ cause: String, nearest: Int64?) -> TidemarkError {
@@ -219,6 +164,6 @@ package struct RestorePlanner {
       .targetUnreachable, "the archived WAL doesn't reach the target", object: request.target.description,
       cause: cause, kept: "everything: nothing was written",
       next: nearest.map { "the latest reachable time is \(RecoveryTime(microseconds: $0)); or use --to-latest" }
-        ?? "'tidemark list' shows the recoverable window")
+        ?? "'tidemark list' shows the recoverable window; --timeline chooses another timeline")
   }
 }

@@ -21,15 +21,21 @@ package struct RestoreReport: Sendable {
   package var isStarted = false
   package var isPaused = false
   package var fileCount = 0
+  /// Commands for a shell, in their order.
   package var nextSteps: [String] = []
   /// Where the time of files and WAL went.
   package var profile: [StageProfile] = []
   /// The restored server's first transaction of its own.
   package var firstTransaction: UInt64?
+  /// What the operator should know.
+  package var remarks: [String] = []
   /// The server, while it runs.
   package var server: RecoveredServer?
 
-  package init(plan: RestorePlan) { self.plan = plan }
+  package init(plan: RestorePlan) {
+    self.plan = plan
+    remarks = plan.remarks
+  }
 }
 
 package struct RestoreRun {
@@ -51,27 +57,43 @@ package struct RestoreRun {
     self.progress = progress
   }
 
-  /// The plan alone.
-  package func planOnly() throws(TidemarkError) -> RestorePlan {
+  /// The plan alone, with everything that can be refused before a byte is written.
+  package func planOnly() throws(TidemarkError) -> RestorePlan { try prepare().plan }
+
+  private func prepare() throws(TidemarkError) -> (plan: RestorePlan, host: RestoreHost, target: RestoreTarget) {
     if request.target == .latest && request.action != .promote {
       throw TidemarkError(
         .usage, "--target-action \(request.action.rawValue) needs a target: PostgreSQL ignores it at the end of WAL",
         next: "give --to-time, --to-lsn, --to-xid, --to-name or --to-backup-end")
     }
-    return try RestorePlanner(repository, request).plan()
+    var plan = try RestorePlanner(repository, request).plan()
+    var host = host
+    do throws(TidemarkError) {
+      let programs = try PostgresPrograms(
+        configured: host.binDirectory, major: plan.backup.manifest.serverVersion / 10_000)
+      host.binDirectory = programs.directory
+      if let remark = programs.remark { plan.remarks.append(remark) }
+    } catch {
+      guard !request.starts else { throw error }
+      host.binDirectory = nil
+    }
+    return (plan, host, try RestoreTarget(request, plan))
   }
 
   /// - Parameter onFailure: is given what was done before the error that is then thrown.
   package func run(onFailure: (RestoreReport) -> Void = { _ in }) throws(TidemarkError) -> RestoreReport {
-    var report = RestoreReport(plan: try planOnly())
-    do throws(TidemarkError) { try carryOut(&report) } catch {
+    let (plan, host, target) = try prepare()
+    var report = RestoreReport(plan: plan)
+    do throws(TidemarkError) { try carryOut(&report, host, target) } catch {
       onFailure(report)
       throw error
     }
     return report
   }
 
-  private func carryOut(_ report: inout RestoreReport) throws(TidemarkError) {
+  private func carryOut(
+    _ report: inout RestoreReport, _ host: RestoreHost, _ target: RestoreTarget
+  ) throws(TidemarkError) {
     var mark = begin
     func phase(_ name: String, _ bytes: Int64 = 0) {
       let now = ContinuousClock.now
@@ -80,7 +102,6 @@ package struct RestoreRun {
     }
     let plan = report.plan
     let tree = try OwnedTree(userName: host.osUser)
-    let target = try RestoreTarget(request, plan)
     let port = request.port ?? Self.freePort(plan)
     report.port = port
     phase("plan")
@@ -88,22 +109,23 @@ package struct RestoreRun {
 
     let spoolDirectory = target.spoolDirectory
     try tree.makeDirectories(directoryName(target.directory), mode: 0o755)
-    try Self.clear(spoolDirectory)
     try tree.makeDirectories(spoolDirectory)
     let lockPath = "\(target.sideDirectory)/lock"
     let lock = try FileLock(lockPath, purpose: "a restore into this directory")
     try tree.give(lockPath)
+    try Self.clear(spoolDirectory)
+    try DurableFile.remove("\(target.sideDirectory)/tablespaces")
     let planFile = RecoveryPlanFile(
       systemIdentifier: plan.backup.manifest.systemIdentifier, legs: plan.legs,
       histories: plan.histories.map(\.rawValue), spool: spoolDirectory, lock: lockPath,
       region: repository.regions.regions.count == 1 ? repository.regions.regions[0].name : nil,
-      isIsolated: request.isIsolated ? true : nil)
+      isIsolated: request.isIsolated ? true : nil, end: plan.end?.description)
     try tree.write(String(decoding: try planFile.encoded(), as: UTF8.self), to: "\(target.sideDirectory)/plan.json")
 
-    let isTheCluster = host.dataDirectory == target.directory
-    let spool = WALSpool(
-      repository, plan, directory: spoolDirectory, tree: tree,
-      creations: isTheCluster ? nil : TablespaceCreationWatch(isIsolated: request.isIsolated))
+    let tablespaces = TablespaceGuard(
+      sideDirectory: target.sideDirectory, tree: tree, isIsolated: request.isIsolated,
+      isTheCluster: host.dataDirectory == target.directory, end: plan.end)
+    let spool = WALSpool(repository, plan, directory: spoolDirectory, tree: tree, tablespaces: tablespaces)
     if request.starts { try spool.start() }
     defer { spool.stop() }
     let total = plan.byteCount
@@ -125,9 +147,7 @@ package struct RestoreRun {
       do throws(TidemarkError) {
         try server.start()
         phase("start")
-        report.reached = try server.follow(request.action, spool: spool) { [progress] lsn in
-          if let lsn { progress("replaying: \(lsn)") }
-        }
+        report.reached = try follow(server, spool, &report.remarks)
         phase("replay", spool.byteCount)
         report.isStarted = request.action != .shutdown
         report.isPaused = request.action == .pause
@@ -135,7 +155,12 @@ package struct RestoreRun {
           report.firstTransaction = try server.probe()
           phase("probe")
         }
+        report.rtoSeconds = (ContinuousClock.now - begin).seconds
         if report.isStarted {
+          // What was reached counts, whether or not the catalogues can be asked.
+          do throws(TidemarkError) { report.remarks += try server.collationRemarks() } catch {
+            report.remarks.append("the collations' versions couldn't be compared: \(error.description)")
+          }
           if !request.isIsolated { try server.openToClients() }
           report.server = server
         }
@@ -143,7 +168,6 @@ package struct RestoreRun {
         server.stop()
         throw error
       }
-      report.rtoSeconds = (ContinuousClock.now - begin).seconds
       if request.action == .promote {
         try RecoverySettings.removeRecoveryLines(target.directory, tree)
         spool.stop()
@@ -151,13 +175,41 @@ package struct RestoreRun {
       }
     } else {
       report.rtoSeconds = (ContinuousClock.now - begin).seconds
-      report.nextSteps = [
-        "start PostgreSQL on \(target.directory) (it fetches WAL by restore_command, which needs this configuration)",
-        "the recovery settings stand at the end of postgresql.auto.conf; take them out after promotion",
-      ]
     }
     report.profile = [restorer.meter.profile, spool.meter.profile]
+    report.nextSteps = NextSteps(settings: settings, port: port).commands
     withExtendedLifetime(lock) {}
+  }
+
+  /// Follows the replay; where the primary's settings were raised after the backup, starts again with them.
+  private func follow(
+    _ server: RecoveredServer, _ spool: WALSpool, _ remarks: inout [String]
+  ) throws(TidemarkError) -> ReachedState {
+    var raised: [String: Int]?
+    while true {
+      let end = try server.follow(request.action, spool: spool) { [progress] lsn in
+        if let lsn { progress("replaying: \(lsn)") }
+      }
+      switch end {
+      case .ended(let state): return state
+      case .needs(let values):
+        guard values != raised else {
+          throw TidemarkError(
+            .recoveryFailed, "the replay stands still in a server that is smaller than the primary was",
+            object: server.directory,
+            cause: values.sorted { $0.key < $1.key }.map { "\($0.key) must be \($0.value)" }.joined(separator: ", "),
+            kept: "the repository, unchanged, and the restored files", next: "take these settings off its command line")
+        }
+        raised = values
+        remarks.append(
+          "raised as on the primary after the backup: "
+            + values.sorted { $0.key < $1.key }.map { "\($0.key) = \($0.value)" }.joined(separator: ", "))
+        try server.shutDown()
+        try server.setLogAside()
+        try server.settings.raise(values)
+        try server.start()
+      }
+    }
   }
 
   private func remapTablespaces(_ target: RestoreTarget, _ tree: OwnedTree) throws(TidemarkError) {

@@ -3,6 +3,7 @@
 import BackupRepository
 import Diagnostics
 import Glibc
+import PostgresFormats
 import SystemSupport
 
 /// Where the files go.
@@ -25,25 +26,27 @@ package struct RestoreTarget: Sendable {
     directory = path
     try Self.requireUnused(path)
     try Self.requireEmpty(path, what: "the target directory")
-    var rest = request.tablespaceMap
+    let known = Set(plan.backup.manifest.tablespaces.map(\.location))
+    if let unknown = request.tablespaceMap.keys.first(where: { !known.contains($0) }) {
+      throw TidemarkError(
+        .usage, "the backup has no tablespace at this location", object: unknown,
+        next: known.isEmpty ? "it has none at all" : "its tablespaces: \(known.sorted().joined(separator: ", "))")
+    }
     var tablespaces: [UInt32: String] = [:]
     for tablespace in plan.backup.manifest.tablespaces {
       let elsewhere = request.tablespaceDirectory.map { "\($0)/\(tablespace.oid)" }
-      let location = rest.removeValue(forKey: tablespace.location) ?? elsewhere ?? tablespace.location
-      guard location.hasPrefix("/") else {
-        throw TidemarkError(.usage, "a tablespace's new location must be an absolute path", object: location)
+      let wanted = request.tablespaceMap[tablespace.location] ?? elsewhere ?? tablespace.location
+      guard wanted.hasPrefix("/") else {
+        throw TidemarkError(.usage, "a tablespace's new location must be an absolute path", object: wanted)
       }
-      do throws(TidemarkError) { try Self.requireEmpty(location, what: "the tablespace's location") } catch {
-        throw error.with(next: "put it elsewhere: --tablespace-map \(tablespace.location)=/NEW/LOCATION")
-      }
+      let location = try SafePath.absolute(wanted.utf8)
+      try Self.requireEmpty(
+        location, what: "the tablespace's location",
+        next: "put it elsewhere: --tablespace-map \(tablespace.location)=/NEW/LOCATION")
       tablespaces[tablespace.oid] = location
     }
-    if let unknown = rest.keys.first {
-      throw TidemarkError(
-        .usage, "the backup has no tablespace at this location", object: unknown,
-        next: "its tablespaces: \(plan.backup.manifest.tablespaces.map(\.location).joined(separator: ", "))")
-    }
     self.tablespaces = tablespaces
+    try requireApart()
     try requireSpace(plan, limit: request.byteCountMax)
   }
 
@@ -57,7 +60,9 @@ package struct RestoreTarget: Sendable {
       kept: "the running cluster, unchanged", next: "stop it, or choose another directory")
   }
 
-  private static func requireEmpty(_ path: String, what: String) throws(TidemarkError) {
+  private static func requireEmpty(
+    _ path: String, what: String, next: String = "choose an empty directory, or move its contents away"
+  ) throws(TidemarkError) {
     var status = stat()
     guard lstat(path, &status) == 0 else { return }
     guard status.st_mode & S_IFMT == S_IFDIR else {
@@ -68,16 +73,40 @@ package struct RestoreTarget: Sendable {
     guard entries.isEmpty else {
       throw TidemarkError(
         .targetNotEmpty, "\(what) isn't empty", object: path, cause: "it holds \(entries.count) entries",
-        kept: "everything there, unchanged", next: "choose an empty directory, or move its contents away")
+        kept: "everything there, unchanged", next: next)
+    }
+  }
+
+  /// No directory of the restore may lie in another: PostgreSQL would take the one for a part of the other.
+  private func requireApart() throws(TidemarkError) {
+    let places = [directory, sideDirectory] + tablespaces.sorted { $0.key < $1.key }.map(\.value)
+    for (index, place) in places.enumerated() {
+      for (other, otherPlace) in places.enumerated() where index != other {
+        guard place == otherPlace || place.hasPrefix(otherPlace + "/") else { continue }
+        throw TidemarkError(
+          .usage, "two directories of the restore lie in one another", object: place, cause: "with \(otherPlace)",
+          next: "give the data directory and each tablespace a place of its own")
+      }
     }
   }
 
   private func requireSpace(_ plan: RestorePlan, limit: Int64?) throws(TidemarkError) {
-    var existing = directory
-    while !isDirectory(existing) { existing = directoryName(existing) }
-    var status = statvfs()
-    guard statvfs(existing, &status) == 0 else { throw systemError("cannot examine the file system", existing) }
-    let free = Int64(status.f_bavail) * Int64(status.f_frsize)
+    // How the bytes divide among tablespaces isn't known before the file table is read: together they must fit.
+    var existing = ""
+    var free: Int64 = 0
+    var devices: Set<dev_t> = []
+    for place in [directory] + tablespaces.values {
+      var parent = place
+      while !isDirectory(parent) { parent = directoryName(parent) }
+      var status = stat()
+      var space = statvfs()
+      guard stat(parent, &status) == 0, statvfs(parent, &space) == 0 else {
+        throw systemError("cannot examine the file system", parent)
+      }
+      guard devices.insert(status.st_dev).inserted else { continue }
+      free += Int64(space.f_bavail) * Int64(space.f_frsize)
+      existing += existing.isEmpty ? parent : ", \(parent)"
+    }
     let spool = min(plan.walByteCount, Int64(WALSpool.segmentCountMax) * Int64(plan.segmentSize.byteCount))
     let needed = plan.byteCount + plan.byteCount / 50 + spool * 2
     if let limit, needed > limit {

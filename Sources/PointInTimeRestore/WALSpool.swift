@@ -18,7 +18,6 @@ package final class WALSpool: Sendable {
   private let plan: RestorePlan
   private let directory: String
   private let tree: OwnedTree
-  private let creations: TablespaceCreationWatch?
   private let stopped = Cancellation()
   private let next = Counter()
   private let fetchedBytes = Counter()
@@ -28,16 +27,16 @@ package final class WALSpool: Sendable {
   private let threads = Mutex<[WorkerThread<Void>]>([])
   /// Its input is the regions; it waits for output while the spool is full.
   let meter = StageMeter("wal")
+  private let tablespaces: TablespaceGuard
 
   init(
-    _ repository: Repository, _ plan: RestorePlan, directory: String, tree: OwnedTree,
-    creations: TablespaceCreationWatch?
+    _ repository: Repository, _ plan: RestorePlan, directory: String, tree: OwnedTree, tablespaces: TablespaceGuard
   ) {
+    self.tablespaces = tablespaces
     self.repository = repository
     self.plan = plan
     self.directory = directory
     self.tree = tree
-    self.creations = creations
   }
 
   /// Fetches all timeline histories at once, then starts fetching segments in the background.
@@ -48,18 +47,25 @@ package final class WALSpool: Sendable {
     let started = (0..<threadCount).map { index in
       WorkerThread<Void>("wal-\(index)") { [self] in
         do { try meter.thread { try fetchSegments() } } catch {
-          failure.withLock { if $0 == nil { $0 = TidemarkError.wrapping(error) } }
+          try fail(TidemarkError.wrapping(error))
           throw error
         }
       }
     }
     let again = WorkerThread<Void>("wal-again") { [self] in
       do { try fetchAgain() } catch {
-        failure.withLock { if $0 == nil { $0 = TidemarkError.wrapping(error) } }
+        try fail(TidemarkError.wrapping(error))
         throw error
       }
     }
     threads.withLock { $0 = started + [again] }
+  }
+
+  /// From here on `wal-fetch` fetches by itself: what the replay doesn't need must not end it, and what it needs and
+  /// nobody has ends it with the status that says so.
+  private func fail(_ error: TidemarkError) throws(TidemarkError) {
+    failure.withLock { if $0 == nil { $0 = error } }
+    try tree.write("", to: "\(directory)/\(PlannedWALFetch.failed)")
   }
 
   /// The first error, for the restore's own output: the server's log would bury it.
@@ -117,7 +123,7 @@ package final class WALSpool: Sendable {
   private func fetch(_ file: WALFileName, _ kind: ObjectKind) throws(TidemarkError) {
     let name = plan.backup.layout.wal(file)
     let (plaintext, _) = try repository.readSealed(kind, name, limit: 1 << 30, meter: meter)
-    if let creations, case .segment(let segment) = file { try creations.look(at: plaintext, segment) }
+    if case .segment(let segment) = file { try tablespaces.inspect(segment, plaintext, plan.segmentSize) }
     // A history is asked for more than once, so it lies where `wal-fetch` alone looks, which leaves it there.
     let isKept = if case .history = file { true } else { false }
     let path = "\(isKept ? PlannedWALFetch.keptDirectory(directory) : directory)/\(file)"

@@ -2,7 +2,7 @@
 // from outside never reaches a file elsewhere.
 import Diagnostics
 
-enum SafePath {
+package enum SafePath {
   /// The relative path in `bytes`, without slashes at its end.
   /// - Throws: `path-unsafe` for an absolute or empty path, an empty, `.` or `..` component, NUL, and names that
   ///   aren't UTF-8.
@@ -20,7 +20,7 @@ enum SafePath {
 
   /// The absolute path in `bytes`, the target of a tablespace's link.
   /// - Throws: `path-unsafe` for a relative path, `.` and `..`, NUL, and names that aren't UTF-8.
-  static func absolute(_ bytes: some Collection<UInt8>) throws(TidemarkError) -> String {
+  package static func absolute(_ bytes: some Collection<UInt8>) throws(TidemarkError) -> String {
     var name = Array(bytes)
     while name.count > 1, name.last == UInt8(ascii: "/") { name.removeLast() }
     let path = try text(name)

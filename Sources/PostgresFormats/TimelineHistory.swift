@@ -1,5 +1,7 @@
 // How a timeline came to be: which timelines it descends from, and where each was left. Recovery follows these files,
-// not the names in the archive, so a file that can't be right is refused as a whole.
+// not the names in the archive, so a file that can't be right is refused as a whole. A server that recovers towards a
+// newer timeline and stops before its beginning writes a line for it all the same, with an earlier position than the
+// lines above: what counts then is what PostgreSQL makes of it, which is that no record lies on those timelines.
 import Diagnostics
 
 /// A timeline with its ancestors (PostgreSQL's `0000000N.history`; src/backend/access/transam/timeline.c).
@@ -30,31 +32,46 @@ package struct TimelineHistory: Sendable, Hashable {
   package static let byteCountMax = 1 << 20
 
   package let timeline: TimelineID
-  /// Oldest first. Empty for a timeline without a history file, which is the first one.
+  /// Oldest first, as the file has them. Empty for a timeline without a history file, which is the first one.
   package let entries: [Entry]
+  /// The ancestors on which records of this timeline's past lie, each with where it was really left.
+  private let ancestors: [Entry]
 
   /// A timeline without ancestors.
   package init(root timeline: TimelineID) {
     self.timeline = timeline
     entries = []
+    ancestors = []
   }
 
-  /// - Throws: `wal-file-invalid` unless the timelines rise, below `timeline`, and no switch lies before its parent's.
+  /// - Throws: `wal-file-invalid` unless the timelines rise, below `timeline`.
   package init(timeline: TimelineID, entries: [Entry]) throws(TidemarkError) {
     var previous = Entry(timeline: TimelineID(0), switchLSN: .invalid, reason: "")
     for entry in entries {
       guard entry.timeline > previous.timeline, entry.timeline < timeline else {
         throw Self.invalid(timeline, "timeline \(entry.timeline) can't stand after timeline \(previous.timeline)")
       }
-      guard entry.switchLSN >= previous.switchLSN else {
-        throw Self.invalid(
-          timeline,
-          "timeline \(entry.timeline) ends at \(entry.switchLSN), before \(previous.switchLSN), where it began")
-      }
       previous = entry
     }
     self.timeline = timeline
     self.entries = entries
+    ancestors = Self.ancestors(entries)
+  }
+
+  /// `tliOfPointInHistory` looks from the newest line to the oldest, so a later line's position cuts the earlier ones.
+  private static func ancestors(_ entries: [Entry]) -> [Entry] {
+    var limit = LSN(rawValue: .max)
+    var cut: [Entry] = []
+    for var entry in entries.reversed() {
+      limit = min(limit, entry.switchLSN)
+      entry.switchLSN = limit
+      cut.append(entry)
+    }
+    var begin = LSN.invalid
+    return cut.reversed().filter { entry in
+      defer { begin = entry.switchLSN }
+      return begin < entry.switchLSN
+    }
   }
 
   /// Parses the history file of `timeline`: a line for each ancestor, of number, switch position and reason, and
@@ -89,7 +106,7 @@ package struct TimelineHistory: Sendable, Hashable {
   package var ranges: [Range] {
     var start = LSN.invalid
     var ranges: [Range] = []
-    for entry in entries {
+    for entry in ancestors {
       ranges.append(Range(timeline: entry.timeline, start: start, end: entry.switchLSN))
       start = entry.switchLSN
     }
@@ -99,12 +116,12 @@ package struct TimelineHistory: Sendable, Hashable {
 
   /// The timeline on which a recovery towards this one replays the record at `lsn` (`tliOfPointInHistory`).
   package func timeline(of lsn: LSN) -> TimelineID {
-    entries.first { lsn < $0.switchLSN }?.timeline ?? timeline
+    ancestors.first { lsn < $0.switchLSN }?.timeline ?? timeline
   }
 
   /// Where `ancestor` was left; nil for this timeline itself and for those it doesn't descend from.
   package func switchLSN(of ancestor: TimelineID) -> LSN? {
-    entries.first { $0.timeline == ancestor }?.switchLSN
+    ancestors.first { $0.timeline == ancestor }?.switchLSN
   }
 
   /// Whether a recovery towards this timeline can begin with what `other` held up to `lsn`: `other` is this timeline,

@@ -1,125 +1,149 @@
 // Walks the records of one WAL segment for what recovery targets need: commit times, restore points, the end of the
-// valid records. Garbage ends the walk; it never reads out of bounds. Sources: xlogrecord.h, xlog_internal.h, xact.h.
+// valid records. Garbage ends the walk; it never reads out of bounds. Sources: xlogrecord.h, xlog_internal.h.
 import Diagnostics
 
-/// A record that matters to recovery targets.
+/// A record that matters to a recovery.
 package enum WALRecordEvent: Sendable, Equatable {
-  /// Unix microseconds.
+  /// The transaction's own number, of a prepared one too; the time in Unix microseconds; where the record begins.
   case commit(TransactionID, time: Int64, LSN)
   case abort(TransactionID, time: Int64, LSN)
   case restorePoint(String, time: Int64, LSN)
-  /// The location; a long one is cut off.
-  case tablespaceCreation(String, LSN)
+  /// The replay needs the directory `location`.
+  case createTablespace(oid: UInt32, location: String, LSN)
+
+  package var lsn: LSN {
+    switch self {
+    case .commit(_, _, let lsn), .abort(_, _, let lsn), .restorePoint(_, _, let lsn), .createTablespace(_, _, let lsn):
+      lsn
+    }
+  }
+}
+
+/// A record that goes on in the next segment, as far as this one has it.
+package struct UnfinishedWALRecord: Sendable, Equatable {
+  package var start: LSN
+  package var byteCount: Int
+  /// Empty when it is known to be none that matters.
+  package var bytes: [UInt8]
+  package var missingByteCount: Int { byteCount - bytes.count }
 }
 
 package struct WALSegmentSummary: Sendable, Equatable {
   /// Behind the last valid record; the segment's end when a record goes on in the next one.
   package var end: LSN
+  /// Where the last record begins that ends in this segment.
+  package var lastRecord: LSN?
   /// Unix microseconds of the latest and earliest commit or abort.
   package var latestCommit: Int64?
   package var earliestCommit: Int64?
-  /// The first bytes of a record that goes on in the next segment, as far as they are in this one: see
-  /// ``WALRecordJoint``. Empty when more of it is here than is read of any record.
-  package var cutRecord: [UInt8] = []
+  package var unfinished: UnfinishedWALRecord?
 }
 
 package enum WALSegmentScanner {
-  private static let recordHeaderByteCount = 24
-  /// Enough for the fields that are read of any record.
-  static let prefixByteCount = 128
+  /// Enough for the fields that are read of any record but those of prepared transactions.
+  private static let prefixByteCount = 128
   private static let recordByteCountMax = 1 << 30
+  /// A record of a prepared transaction is read whole up to this: some 250 000 subtransactions.
+  package static let wholeRecordByteCountMax = 1 << 20
 
   /// Walks the records that begin in the segment.
   /// - Parameter bytes: the whole segment; its first page's header was checked.
   package static func scan(
     _ bytes: UnsafeRawBufferPointer, name: WALSegmentName, _ visit: (WALRecordEvent) -> Void = { _ in }
   ) throws(TidemarkError) -> WALSegmentSummary {
-    let first = try WALPageHeader(parsing: bytes)
-    guard let identity = first.identity, bytes.count == identity.segmentSize.byteCount else {
-      throw TidemarkError(
-        .walFileInvalid, "the segment has another size than its header says", object: name.description)
-    }
+    let (first, identity) = try header(bytes, name)
     let start = first.pageAddress
+    let segmentEnd = LSN(rawValue: start.rawValue + UInt64(bytes.count))
     var cursor = Cursor(bytes: bytes, pageByteCount: identity.blockByteCount, start: start)
     var summary = WALSegmentSummary(end: start)
     guard cursor.skip(Int(first.remainingByteCount)) else {
-      summary.end = LSN(rawValue: start.rawValue + UInt64(bytes.count))
+      summary.end = segmentEnd
       return summary
     }
-    var prefix = [UInt8](repeating: 0, count: prefixByteCount)
+    var buffer = [UInt8](repeating: 0, count: prefixByteCount)
     var previous: UInt64?
     while true {
       cursor.align()
       guard cursor.enterPage() else { break }
       let position = cursor.position
-      summary.end = LSN(rawValue: start.rawValue + UInt64(position))
-      guard cursor.peekLength() >= recordHeaderByteCount, cursor.peekLength() <= recordByteCountMax else { break }
+      let lsn = LSN(rawValue: start.rawValue + UInt64(position))
+      summary.end = lsn
       let length = cursor.peekLength()
-      let available = cursor.read(min(length, prefixByteCount), into: &prefix)
-      let lsn = start.rawValue + UInt64(position)
-      if available >= recordHeaderByteCount {
-        let before = number(prefix, 8, UInt64.self)
-        if let previous, before != previous { break }
-        previous = lsn
-        note(prefix, available, LSN(rawValue: lsn), &summary, visit)
-        // XLOG_SWITCH: nothing follows in this segment.
-        if prefix[17] == 0, prefix[16] & 0xF0 == 0x40 {
-          summary.end = LSN(rawValue: lsn + UInt64(recordHeaderByteCount))
-          break
-        }
+      guard length >= WALRecordHead.byteCount, length <= recordByteCountMax else { break }
+      let beginning = cursor
+      let available = cursor.read(min(length, prefixByteCount), into: &buffer)
+      let head = WALRecordHead(buffer[..<available])
+      if let head {
+        if let previous, head.previous != previous { break }
+        previous = lsn.rawValue
       }
-      guard available == min(length, prefixByteCount), cursor.skip(length - available) else {
-        if available < min(length, prefixByteCount) { summary.cutRecord = Array(prefix[..<available]) }
-        summary.end = LSN(rawValue: start.rawValue + UInt64(bytes.count))
+      let isWhole = available == min(length, prefixByteCount) && cursor.skip(length - available)
+      guard isWhole else {
+        // Too few bytes to know what it is count as one that matters.
+        let matters = head?.matters ?? true
+        var rest = beginning
+        var known = matters ? [UInt8](repeating: 0, count: min(length, wholeRecordByteCountMax)) : []
+        if matters { known.removeLast(known.count - rest.read(known.count, into: &known)) }
+        summary.unfinished = UnfinishedWALRecord(start: lsn, byteCount: length, bytes: known)
+        summary.end = segmentEnd
         break
       }
+      summary.lastRecord = lsn
+      guard let head else { continue }
+      if head.isSwitch {
+        // Nothing follows in this segment.
+        summary.end = LSN(rawValue: lsn.rawValue + UInt64(WALRecordHead.byteCount))
+        break
+      }
+      guard head.matters else { continue }
+      var record = buffer[..<available]
+      if head.isPrepared, length > available {
+        var whole = [UInt8](repeating: 0, count: min(length, wholeRecordByteCountMax))
+        var again = beginning
+        whole.removeLast(whole.count - again.read(whole.count, into: &whole))
+        record = whole[...]
+      }
+      guard let event = head.event(record, lsn, first.version) else { continue }
+      summary.note(event)
+      visit(event)
     }
     return summary
   }
 
-  private static func note(
-    _ prefix: [UInt8], _ available: Int, _ lsn: LSN, _ summary: inout WALSegmentSummary,
-    _ visit: (WALRecordEvent) -> Void
-  ) {
-    let (info, manager) = (prefix[16], prefix[17])
-    if let location = tablespaceCreated(by: prefix, available) { visit(.tablespaceCreation(location, lsn)) }
-    // RM_XLOG_ID 0 with XLOG_RESTORE_POINT 0x70, RM_XACT_ID 1 with an operation in bits 4–6.
-    guard (manager == 0 && info & 0xF0 == 0x70) || manager == 1, let data = mainData(prefix, available) else { return }
-    guard data + 8 <= available else { return }
-    // PostgreSQL counts microseconds from 2000-01-01.
-    let time = number(prefix, data, Int64.self) &+ 946_684_800_000_000
-    if manager == 0 {
-      let name = prefix[(data + 8)..<available].prefix(64).prefix { $0 != 0 }
-      visit(.restorePoint(String(decoding: name, as: UTF8.self), time: time, lsn))
-      return
-    }
-    let xid = TransactionID(number(prefix, 4, UInt32.self))
-    switch info & 0x70 {
-    case 0x00, 0x30: visit(.commit(xid, time: time, lsn))
-    case 0x20, 0x40: visit(.abort(xid, time: time, lsn))
-    default: return
-    }
-    summary.latestCommit = max(summary.latestCommit ?? time, time)
-    summary.earliestCommit = min(summary.earliestCommit ?? time, time)
+  /// The bytes at the segment's beginning that belong to a record of the segment before, `limit` at most.
+  package static func continuation(
+    _ bytes: UnsafeRawBufferPointer, name: WALSegmentName, limit: Int
+  ) throws(TidemarkError) -> [UInt8] {
+    let (first, identity) = try header(bytes, name)
+    var cursor = Cursor(bytes: bytes, pageByteCount: identity.blockByteCount, start: first.pageAddress)
+    var result = [UInt8](repeating: 0, count: min(limit, Int(min(first.remainingByteCount, UInt32(1 << 30)))))
+    result.removeLast(result.count - cursor.read(result.count, into: &result))
+    return result
   }
 
-  /// Where the main data of a record without blocks begins.
-  static func mainData(_ prefix: [UInt8], _ available: Int) -> Int? {
-    var offset = recordHeaderByteCount
-    while offset < available {
-      switch prefix[offset] {
-      case 255: return offset + 2
-      case 254: return offset + 5
-      case 253: offset += 3
-      case 252: offset += 5
-      default: return nil
-      }
-    }
-    return nil
+  /// What `record` is together with its continuation in the next segment.
+  package static func event(
+    _ record: UnfinishedWALRecord, continuation: [UInt8], version: PostgresVersion
+  ) -> WALRecordEvent? {
+    let bytes = record.bytes + continuation.prefix(max(0, record.missingByteCount))
+    guard let head = WALRecordHead(bytes[...]), head.matters else { return nil }
+    return head.event(bytes[...], record.start, version)
   }
 
-  private static func number<Value: FixedWidthInteger>(_ bytes: [UInt8], _ offset: Int, _: Value.Type) -> Value {
-    bytes[offset..<offset + MemoryLayout<Value>.size].reversed().reduce(0) { $0 << 8 | Value(truncatingIfNeeded: $1) }
+  /// The version that wrote the segment.
+  package static func version(_ bytes: UnsafeRawBufferPointer) throws(TidemarkError) -> PostgresVersion {
+    try WALPageHeader(parsing: bytes).version
+  }
+
+  private static func header(
+    _ bytes: UnsafeRawBufferPointer, _ name: WALSegmentName
+  ) throws(TidemarkError) -> (WALPageHeader, WALPageHeader.Identity) {
+    let first = try WALPageHeader(parsing: bytes)
+    guard let identity = first.identity, bytes.count == identity.segmentSize.byteCount else {
+      throw TidemarkError(
+        .walFileInvalid, "the segment has another size than its header says", object: name.description)
+    }
+    return (first, identity)
   }
 
   /// A position among the bytes of records, which skips the pages' headers.
@@ -176,6 +200,17 @@ package enum WALSegmentScanner {
         done += here
       }
       return done
+    }
+  }
+}
+
+extension WALSegmentSummary {
+  fileprivate mutating func note(_ event: WALRecordEvent) {
+    switch event {
+    case .commit(_, let time, _), .abort(_, let time, _):
+      latestCommit = max(latestCommit ?? time, time)
+      earliestCommit = min(earliestCommit ?? time, time)
+    case .restorePoint, .createTablespace: return
     }
   }
 }

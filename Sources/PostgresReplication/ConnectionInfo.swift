@@ -55,6 +55,12 @@ package struct ConnectionInfo: Sendable, CustomStringConvertible {
     return copy
   }
 
+  package func without(_ keyword: String) -> ConnectionInfo {
+    var copy = self
+    copy.given.removeAll { $0.keyword == keyword }
+    return copy
+  }
+
   /// Without passwords, fit for messages.
   package var description: String {
     let secrets: Set = ["password", "sslpassword", "oauth_client_secret"]

@@ -18,7 +18,7 @@ struct DrillWindow {
     let sound = backups.filter { $0.manifest.suspect == nil }
     let earliest = (sound.isEmpty ? backups : sound).map(\.manifest.stopTime).min() ?? plan.backup.manifest.stopTime
     from = Int64(earliest * 1_000_000) + 1
-    to = (plan.lastCommit ?? 0) - 1
+    to = (try repository.lastCommit(plan.backup.layout, plan.segments) ?? 0) - 1
     guard from < to else {
       throw TidemarkError(
         .targetUnreachable, "there is no moment to choose from: nothing was committed after the earliest backup",

@@ -34,14 +34,16 @@ struct CheckCommand: TidemarkCommand {
     func note(_ status: String, _ name: String, _ subject: String, _ detail: String, next: String? = nil) {
       checks.append(Check(name: name, subject: subject, status: status, detail: detail, next: next))
     }
-    func attempt(_ name: String, _ subject: String, _ body: () throws -> String) {
+    func attempt(_ name: String, _ subject: String, next: String, _ body: () throws -> String) {
       do { note("ok", name, subject, try body()) } catch {
         let error = TidemarkError.wrapping(error)
-        note("finding", name, subject, error.description, next: error.next)
+        note("finding", name, subject, error.description, next: error.next ?? next)
       }
     }
     for region in repository.regions.regions {
-      attempt("region", region.name) { try probe(repository, region) }
+      attempt("region", region.name, next: "check this region's endpoint, bucket and credentials") {
+        try probe(repository, region)
+      }
       checkPermissions(repository, region, isCreateOnly: context.configuration.repository.createOnly, note)
       if let offset = region.store.clockOffset, abs(offset.seconds) > 60 {
         note(
@@ -49,40 +51,42 @@ struct CheckCommand: TidemarkCommand {
           next: "synchronize this host's clock: signatures fail at 15 minutes")
       }
     }
-    attempt("keys", "writer") { "signs as \(try repository.writer().publicKey.id)" }
+    attempt("keys", "writer", next: "tidemark init") { "signs as \(try repository.writer().publicKey.id)" }
     if repository.keys.recipients.isEmpty {
-      note("finding", "keys", "recipients", "there is none to seal to", next: "set encryption.recipients")
+      note(
+        "finding", "keys", "recipients", "there is none to seal to",
+        next: "set encryption.recipients, or encryption.identity-file and run 'tidemark init'")
     }
     if repository.keys.identities.isEmpty {
-      note("remark", "keys", "identity", "this host can't open backups; restores need the identity elsewhere")
+      note(
+        "remark", "keys", "identity", "this host can't open backups",
+        next: "restore on a host that has the identity")
     }
     for path in context.configuration.attachments {
-      attempt("attachment", path) { "\(try readFile(path).count) bytes" }
+      attempt("attachment", path, next: "make it readable for this user, or take it out of 'attachments'") {
+        "\(try readFile(path).count) bytes"
+      }
     }
     let debts = try repository.regions.debts.debts()
     if !debts.isEmpty {
       note("finding", "debts", "\(debts.count)", "regions lack objects that others hold", next: "tidemark sync")
     }
     var server: ServerInspection?
-    attempt("server", "connection") {
+    let connectionHelp = "check postgres.connection; the role needs LOGIN, REPLICATION and pg_monitor"
+    attempt("server", "connection", next: connectionHelp) {
       let inspection = try ServerInspection(reading: PostgresConnection(try context.connection), includesSizes: false)
       server = inspection
       return "PostgreSQL \(inspection.versionText), system identifier \(inspection.systemIdentifier)"
     }
     if let server {
-      checkSettings(server, note)
-      if server.archiveMode == "on", !server.isInRecovery {
-        attempt("wal", "archiving") { try walPath(context, repository, server) }
+      checkSettings(server, context, note)
+      if server.archiveMode != "off", !server.isInRecovery {
+        attempt("wal", "archiving", next: "look for errors of archive_command in the server's log") {
+          try walPath(context, repository, server, note)
+        }
       }
-      let layout = repository.layout.lineage(server.systemIdentifier)
-      attempt("backups", "newest") {
-        guard let newest = try repository.catalog(layout).backups.last else { return "" }
-        return "\(newest.label), \(isoTime(newest.manifest.stopTime))"
-      }
-      if let index = checks.firstIndex(where: { $0.name == "backups" && $0.detail.isEmpty }) {
-        checks[index].status = "remark"
-        checks[index].detail = "there is no backup yet"
-        checks[index].next = "tidemark backup"
+      attempt("backups", "recoverability", next: "tidemark list") {
+        try checkBackups(repository, repository.layout.lineage(server.systemIdentifier), note)
       }
     }
     let report = Report(ok: !checks.contains { $0.status == "finding" }, checks: checks)
@@ -123,9 +127,10 @@ struct CheckCommand: TidemarkCommand {
       "writes, reads and lists at \(region.store.location); conditional creation \(honours ? "honoured" : "ignored")"
   }
 
-  private func checkSettings(
-    _ server: ServerInspection, _ note: (String, String, String, String, String?) -> Void
-  ) {
+  private typealias Note = (_ status: String, _ name: String, _ subject: String, _ detail: String, _ next: String?) ->
+    Void
+
+  private func checkSettings(_ server: ServerInspection, _ context: CommandContext, _ note: Note) {
     if !server.role.hasReplication && !server.role.isSuperuser {
       note(
         "finding", "server", "role", "\(server.role.name) may not replicate",
@@ -139,6 +144,20 @@ struct CheckCommand: TidemarkCommand {
     } else if let command = server.archiveCommand, !command.contains("wal-push") {
       note("finding", "server", "archive_command", "doesn't call wal-push", "archive_command = 'tidemark wal-push %p'")
     }
+    if server.archiver.isFailing {
+      note(
+        "finding", "server", "archiver", "the last attempt failed, on \(server.archiver.lastFailedName ?? "a file")",
+        "look for errors of archive_command in the server's log")
+    }
+    if let rpo = context.configuration.objectives.rpo, server.archiveMode != "off",
+      let timeout = server.setting("archive_timeout").flatMap({ Int($0) }),
+      timeout == 0 || Double(timeout) > rpo.seconds
+    {
+      note(
+        "remark", "server", "archive_timeout",
+        timeout == 0 ? "is off: a quiet server's last changes stay on it alone" : "is longer than objectives.rpo",
+        "set archive_timeout = \(max(1, Int(rpo.seconds)))s")
+    }
     if let most = server.walSendersMax, server.walSendersInUse >= most {
       note("finding", "server", "max_wal_senders", "all \(most) are in use", "raise max_wal_senders")
     }
@@ -147,14 +166,63 @@ struct CheckCommand: TidemarkCommand {
     }
   }
 
-  /// Switches the WAL and waits until the finished segment is in every region.
+  /// What could be restored now.
+  private func checkBackups(
+    _ repository: Repository, _ layout: LineageLayout, _ note: Note
+  ) throws -> String {
+    let catalog = try repository.catalog(layout)
+    for unusable in catalog.unusable {
+      note(
+        "finding", "backups", "unusable", "\(unusable.name): \(unusable.error.description)",
+        "tidemark sync, then 'tidemark list'")
+    }
+    guard let newest = catalog.backups.last, let size = WALSegmentSize(byteCount: newest.manifest.walSegmentSize)
+    else {
+      note("remark", "backups", "newest", "there is no backup yet", "tidemark backup")
+      return "nothing can be restored yet"
+    }
+    if let suspect = newest.manifest.suspect {
+      note(
+        "finding", "backups", newest.label.text, "the server found damaged pages: \(suspect)",
+        "find the damaged relations in the server's log")
+    }
+    let found = try repository.recoverability(catalog, try repository.walCatalog(layout, segmentSize: size))
+    for missing in found.missing {
+      note(
+        "finding", "wal", "\(missing.first)–\(missing.last)", "is missing: no moment in it can be restored",
+        "'tidemark wal-push' it if a server still has it in pg_wal; else take a new backup")
+    }
+    for backup in found.incomplete {
+      note("finding", "backups", backup.label.text, "the WAL that it needs itself isn't whole", "tidemark backup")
+    }
+    guard let window = found.windows.first(where: \.isNewest) else {
+      throw TidemarkError(.walHole, "no backup leads to the newest moment", next: "tidemark backup")
+    }
+    return "from \(RecoveryTime(microseconds: window.from)) to \(RecoveryTime(microseconds: window.to)), newest backup "
+      + newest.label.text
+  }
+
+  /// Switches the WAL and waits until the finished segment is in every region. A role that may not do that proves the
+  /// way with the segment that was archived last.
   private func walPath(
-    _ context: CommandContext, _ repository: Repository, _ server: ServerInspection
+    _ context: CommandContext, _ repository: Repository, _ server: ServerInspection, _ note: Note
   ) throws -> String {
     let connection = try PostgresConnection(try context.connection)
-    _ = try connection.query("SELECT pg_create_restore_point('tidemark-check')")
-    guard let name = try connection.query("SELECT pg_walfile_name(pg_switch_wal())").scalar else {
-      throw TidemarkError(.serverRefused, "the server doesn't name its WAL segment")
+    var name: String?
+    do throws(TidemarkError) {
+      _ = try connection.query("SELECT pg_create_restore_point('tidemark-check')")
+      name = try connection.query("SELECT pg_walfile_name(pg_switch_wal())").scalar
+    } catch {
+      guard error.code == .serverRefused else { throw error }
+      note(
+        "remark", "server", "role",
+        "\(server.role.name) may not finish a WAL segment: the last archived one is examined",
+        "GRANT EXECUTE ON FUNCTION pg_switch_wal(), pg_create_restore_point(text) TO \(server.role.name)")
+      name = server.archiver.lastArchivedName
+    }
+    guard let name else {
+      throw TidemarkError(
+        .walNotArchived, "nothing was archived yet", next: "look for errors of archive_command in the server's log")
     }
     let object = repository.layout.lineage(server.systemIdentifier).wal(try WALFileName(text: name))
     let deadline = Deadline.after(.seconds(timeout))

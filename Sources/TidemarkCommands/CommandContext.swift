@@ -59,7 +59,7 @@ struct CommandContext: Sendable {
   /// How PostgreSQL is run here.
   func restoreHost() throws(TidemarkError) -> RestoreHost {
     RestoreHost(
-      binDirectory: configuration.postgres.binDirectory ?? "/usr/lib/postgresql/15/bin",
+      binDirectory: configuration.postgres.binDirectory,
       dataDirectory: configuration.postgres.dataDirectory, osUser: configuration.postgres.osUser,
       program: try RestoreCommand.program(), configurationPath: try RestoreCommand.absolute(configurationPath))
   }

@@ -4,7 +4,6 @@ import BackupRepository
 import Diagnostics
 import Foundation
 import PostgresFormats
-import Verification
 
 struct BackupSummary: Codable {
   var label: String
@@ -49,6 +48,20 @@ struct ListCommand: TidemarkCommand {
     var from: String
     var to: String
   }
+  /// A stretch to any moment of which the cluster can be restored.
+  struct Stretch: Codable {
+    var timeline: UInt32
+    var from: String
+    var to: String
+    var lastSegment: String
+    var backups: [String]
+    /// Whether a restore without a target ends here.
+    var newest: Bool
+  }
+  struct Missing: Codable {
+    var first: String
+    var last: String
+  }
   struct Unusable: Codable {
     var object: String
     var reason: String
@@ -56,7 +69,11 @@ struct ListCommand: TidemarkCommand {
   struct Lineage: Codable {
     var systemIdentifier: String
     var backups: [BackupSummary]
+    /// The newest stretch.
     var recoverable: Window?
+    var windows: [Stretch]
+    /// WAL that recoveries need and no region that could be asked holds.
+    var missing: [Missing]
     var unusable: [Unusable]
   }
   struct Report: Codable {
@@ -71,20 +88,36 @@ struct ListCommand: TidemarkCommand {
     var report = Report(lineages: [], regionsNotAsked: failures.keys.sorted())
     for layout in layouts {
       let catalog = try repository.catalog(layout)
-      report.lineages.append(
-        Lineage(
-          systemIdentifier: layout.systemIdentifier.description, backups: catalog.backups.map { BackupSummary($0) },
-          recoverable: try window(repository, catalog),
-          unusable: catalog.unusable.map { Unusable(object: $0.name.text, reason: $0.error.description) }))
+      report.lineages.append(try lineage(repository, catalog))
     }
     try context.print(report) { text(report) }
     return 0
   }
 
-  private func window(_ repository: Repository, _ catalog: LineageCatalog) throws(TidemarkError) -> Window? {
-    try RecoverableWindow(repository, catalog).map {
-      Window(from: isoTime($0.from), to: RecoveryTime(microseconds: $0.to).description)
+  private func lineage(_ repository: Repository, _ catalog: LineageCatalog) throws(TidemarkError) -> Lineage {
+    var lineage = Lineage(
+      systemIdentifier: catalog.systemIdentifier.description, backups: catalog.backups.map { BackupSummary($0) },
+      windows: [], missing: [],
+      unusable: catalog.unusable.map { Unusable(object: $0.name.text, reason: $0.error.description) })
+    guard let newest = catalog.backups.last, let size = WALSegmentSize(byteCount: newest.manifest.walSegmentSize)
+    else { return lineage }
+    let wal = try repository.walCatalog(catalog.layout, segmentSize: size)
+    let found = try repository.recoverability(catalog, wal)
+    lineage.windows = found.windows.map { window in
+      Stretch(
+        timeline: window.timeline.rawValue, from: RecoveryTime(microseconds: window.from).description,
+        to: RecoveryTime(microseconds: window.to).description, lastSegment: window.lastSegment.description,
+        backups: window.backups.map(\.label.text), newest: window.isNewest)
     }
+    lineage.recoverable = lineage.windows.first { $0.newest }.map { Window(from: $0.from, to: $0.to) }
+    lineage.missing = found.missing.map { Missing(first: $0.first.description, last: $0.last.description) }
+    lineage.unusable += found.incomplete.map {
+      Unusable(object: $0.label.text, reason: "the WAL that it needs itself isn't whole")
+    }
+    lineage.unusable += wal.unreadableHistories.sorted { $0.key < $1.key }.map {
+      Unusable(object: $0.key.historyFileName, reason: $0.value.description)
+    }
+    return lineage
   }
 
   private func text(_ report: Report) -> String {
@@ -99,7 +132,17 @@ struct ListCommand: TidemarkCommand {
             + backup.regions.joined(separator: ",") + (backup.suspect == nil ? "" : "  SUSPECT"))
       }
       for unusable in lineage.unusable { lines.append("  UNUSABLE \(unusable.object): \(unusable.reason)") }
-      if let window = lineage.recoverable { lines.append("  recoverable from \(window.from) to \(window.to)") }
+      for window in lineage.windows {
+        lines.append(
+          "  recoverable from \(window.from) to \(window.to) on timeline \(window.timeline), backups: \(window.backups.count)"
+            + (window.newest ? "" : "  (not the newest stretch)"))
+      }
+      for missing in lineage.missing {
+        lines.append("  MISSING WAL from \(missing.first) to \(missing.last): no moment in it can be restored")
+      }
+      if lineage.recoverable == nil, !lineage.backups.isEmpty {
+        lines.append("  NOTHING leads to the newest moment: take a backup")
+      }
     }
     if !report.regionsNotAsked.isEmpty {
       lines.append("regions that couldn't be asked: \(report.regionsNotAsked.joined(separator: ", "))")

@@ -17,7 +17,7 @@ struct RestoreCommand: TidemarkCommand {
   @Option(help: "An empty directory for the data.") var targetDirectory: String
   @Option(help: "A moment with its zone: '2026-11-24 03:15:00+01'.") var toTime: String?
   @Option(help: "A WAL position: 16/B374D848.") var toLsn: String?
-  @Option(help: "A transaction's number.") var toXid: UInt32?
+  @Option(help: "A transaction's number.") var toXid: UInt64?
   @Option(help: "A restore point's name.") var toName: String?
   @Flag(help: "The end of the backup.") var toBackupEnd = false
   @Flag(help: "The end of the archived WAL (the default).") var toLatest = false
@@ -58,6 +58,7 @@ struct RestoreCommand: TidemarkCommand {
     var regionsNotAsked: [String]
     var nextSteps: [String]
     var profile: [StageProfile]
+    var remarks: [String]
   }
 
   func execute() throws(TidemarkError) -> Int32 {
@@ -91,7 +92,9 @@ struct RestoreCommand: TidemarkCommand {
       met: planOnly ? nil : objective.map { result.rtoSeconds <= $0 }, regions: RegionReport.all(repository),
       events: repository.regions.log.events, port: result.port, targetDirectory: request.targetDirectory,
       started: result.isStarted, bytes: result.plan.byteCount, walSegments: result.plan.segments.count,
-      regionsNotAsked: result.plan.regionsNotAsked, nextSteps: result.nextSteps, profile: result.profile)
+      regionsNotAsked: result.plan.regionsNotAsked, nextSteps: result.nextSteps,
+      profile: result.profile, remarks: result.remarks)
+    for remark in report.remarks { context.logger.warning("restore: \(remark)") }
     try context.print(report) { text(report, result) }
     return 0
   }
@@ -100,7 +103,8 @@ struct RestoreCommand: TidemarkCommand {
     var targets: [RecoveryTarget] = []
     if let toTime { targets.append(.time(try RecoveryTime(text: toTime).microseconds)) }
     if let toLsn { targets.append(.lsn(try LSN(text: toLsn))) }
-    if let toXid { targets.append(.xid(toXid)) }
+    // pg_current_xact_id() gives it with the epoch, which WAL doesn't have.
+    if let toXid { targets.append(.xid(UInt32(truncatingIfNeeded: toXid))) }
     if let toName { targets.append(.name(toName)) }
     if toBackupEnd { targets.append(.backupEnd) }
     if toLatest { targets.append(.latest) }
@@ -160,6 +164,7 @@ struct RestoreCommand: TidemarkCommand {
     for (name, region) in report.regions.sorted(by: { $0.key < $1.key }) {
       lines.append("  region \(name): \(Size(region.bytes)), \(region.requests) requests, \(region.failures) failures")
     }
+    for remark in report.remarks { lines.append("remark: \(remark)") }
     for event in report.events {
       lines.append("  region \(event.region): \(event.kind.rawValue) \(event.object ?? "") \(event.detail ?? "")")
     }

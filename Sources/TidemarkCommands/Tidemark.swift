@@ -3,6 +3,7 @@ import ArgumentParser
 import Diagnostics
 import Glibc
 import Logging
+import PostgresFormats
 import SystemSupport
 
 extension Logger.Level: @retroactive ExpressibleByArgument {}
@@ -93,7 +94,25 @@ package struct Tidemark: ParsableCommand {
   package static func runMain() {
     ProcessHardening.apply()
     Termination.installHandlers()
-    Tidemark.main(reordered(Array(CommandLine.arguments.dropFirst())))
+    let arguments = reordered(Array(CommandLine.arguments.dropFirst()))
+    do {
+      var command = try Tidemark.parseAsRoot(arguments)
+      try command.run()
+    } catch {
+      let isUsage = !(error is ExitCode) && exitCode(for: error) != .success
+      if isUsage, isFetching(arguments) {
+        StandardErrorLog.write(fullMessage(for: error) + "\n")
+        Glibc.exit(WALFetchCommand.otherFailure)
+      }
+      Tidemark.exit(withError: error)
+    }
+  }
+
+  /// Whether PostgreSQL's restore_command runs this, even with a misspelt command: a status up to 125 would say that the
+  /// file isn't in the archive, and end a recovery early.
+  static func isFetching(_ arguments: [String]) -> Bool {
+    arguments.contains("wal-fetch")
+      || arguments.contains { (try? WALFileName(text: $0)) != nil && !$0.contains("/") }
   }
 
   static func reordered(_ arguments: [String]) -> [String] {

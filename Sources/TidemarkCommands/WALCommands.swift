@@ -1,6 +1,7 @@
 // `wal-push` and `wal-fetch`: PostgreSQL's archive_command and restore_command, with the exit statuses that it reads.
 import ArgumentParser
 import BackupRepository
+import Configuration
 import Diagnostics
 import PointInTimeRestore
 import PostgresFormats
@@ -38,12 +39,14 @@ struct WALFetchCommand: TidemarkCommand {
   @Argument(help: "Where to put it, as %p gives it.") var destination: String
   @Option(help: "The plan of a running restore.") var plan: String?
 
+  static let otherFailure: Int32 = 203
+
   /// Above 125 stops the recovery; everything below says "not in the archive" to PostgreSQL.
   func status(of error: TidemarkError) -> Int32 {
     switch error.exitStatus {
     case .damaged: 201
     case .unavailable, .tryAgain: isStandby && error.code != .interrupted ? 1 : 202
-    default: 203
+    default: Self.otherFailure
     }
   }
 
@@ -52,35 +55,53 @@ struct WALFetchCommand: TidemarkCommand {
 
   func execute() throws(TidemarkError) -> Int32 {
     let file = try WALFileName(text: name)
-    var identifier: SystemIdentifier?
-    var region: String?
+    var planned: RecoveryPlanFile?
     if let plan {
       let content = try RecoveryPlanFile(decoding: try readFile(plan), path: plan)
       switch try PlannedWALFetch(content).fetch(file, to: destination) {
       case .fetched: return 0
       case .absent: return 1
-      case .notSpooled:
-        identifier = SystemIdentifier(text: content.systemIdentifier)
-        region = content.region
+      case .notSpooled: planned = content
       }
     }
     let context = try CommandContext(global)
     var repository = try context.repository()
-    if let region { repository = try repository.only(region: region) }
-    let known = try identifier.map { (found) throws(TidemarkError) in found }
+    if let region = planned?.region { repository = try repository.only(region: region) }
     let cluster: SystemIdentifier
-    if let known {
+    if let known = planned.flatMap({ SystemIdentifier(text: $0.systemIdentifier) }) {
       cluster = known
     } else {
       cluster = try WALFetch.systemIdentifier(
         destination: destination, dataDirectory: context.configuration.postgres.dataDirectory)
     }
-    switch try WALFetch(repository, systemIdentifier: cluster).fetch(file, to: destination) {
+    let fetch = WALFetch(repository, systemIdentifier: cluster)
+    let outcome = try fetch.fetch(file, to: destination) { bytes throws(TidemarkError) in
+      if let planned { try examine(bytes, file, planned, fetch, context.configuration.postgres) }
+    }
+    switch outcome {
     case .fetched: return 0
     case .absent:
       // What a plan named was there when it was made: its absence is a loss, never the end of WAL.
       if plan != nil { throw TidemarkError(.walHole, "a file that the restore's plan names is gone", object: name) }
       return 1
+    }
+  }
+
+  /// Nobody but this process stands between the segment and its replay: what `restore` looks at is looked at here.
+  private func examine(
+    _ bytes: [UInt8], _ file: WALFileName, _ plan: RecoveryPlanFile, _ fetch: WALFetch,
+    _ postgres: TidemarkConfiguration.Postgres
+  ) throws(TidemarkError) {
+    guard case .segment(let name) = file, let size = WALSegmentSize(byteCount: bytes.count) else { return }
+    let tablespaces = TablespaceGuard(
+      sideDirectory: directoryName(plan.spool), tree: try OwnedTree(userName: postgres.osUser),
+      isIsolated: plan.isIsolated == true,
+      isTheCluster: postgres.dataDirectory.map { "\($0).tidemark" } == directoryName(plan.spool),
+      end: try plan.end.map { (text) throws(TidemarkError) in try LSN(text: text) })
+    try tablespaces.inspect(name, bytes, size)
+    let next = WALFileName.segment(try name.next(size))
+    if tablespaces.mayContinue(name), plan.has(next) {
+      try tablespaces.inspect(try name.next(size), try fetch.read(next), size)
     }
   }
 }

@@ -26,14 +26,18 @@ package struct WALFetch {
   package static let segmentByteCountMax = 1 << 30
 
   /// Fetches `file` to `destination`, by a temporary file beside it and rename.
+  /// - Parameter inspect: sees the content before it can be replayed, and may refuse it.
   /// - Throws: `object-damaged` and its kin when no good copy is left; `region-unreachable` when it isn't known whether
   ///   the file exists.
-  package func fetch(_ file: WALFileName, to destination: String) throws(TidemarkError) -> WALFetchOutcome {
+  package func fetch(
+    _ file: WALFileName, to destination: String, inspect: ([UInt8]) throws(TidemarkError) -> Void = { _ in }
+  ) throws(TidemarkError) -> WALFetchOutcome {
     let bytes: [UInt8]
     do throws(TidemarkError) { bytes = try read(file) } catch {
       if error.code == .objectNotFound { return .absent }
       throw error
     }
+    try inspect(bytes)
     try write(bytes, to: destination)
     return .fetched(byteCount: bytes.count)
   }

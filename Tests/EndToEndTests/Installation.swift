@@ -13,7 +13,7 @@ final class Installation: Sendable {
   let proxies: [FaultProxy]
   var root: String { directory.path }
   var configuration: String { "\(root)/tidemark.yaml" }
-  private var program: String { "\(root)/tidemark" }
+  var program: String { "\(root)/tidemark" }
 
   /// With `usesS3` the regions are rclone's S3 servers, otherwise directories that a test can take away.
   /// - Parameters:
@@ -21,9 +21,14 @@ final class Installation: Sendable {
   ///     moves no byte for two seconds has then failed.
   ///   - archives: whether the server runs `wal-push` by itself.
   ///   - seed: of the proxies' random faults.
+  ///   - configure: changes how the server is made.
+  ///   - connection: what the configuration says of the server.
+  ///   - postgres: further keys of the configuration's `postgres`, in place of the directory of programs.
   init(
     _ version: PostgresVersion, usesS3: Bool, degradeAfter: String = "60s", isFaulty: Bool = false,
-    archives: Bool = true, seed: UInt64 = .random(in: 1...999_999)
+    archives: Bool = true, seed: UInt64 = .random(in: 1...999_999),
+    configure: (inout PostgresServer.Options) -> Void = { _ in },
+    connection: (PostgresServer) -> String = { $0.connectionString }, postgres: String? = nil
   ) throws {
     directory = try TemporaryDirectory()
     let root = directory.path
@@ -56,12 +61,13 @@ final class Installation: Sendable {
     // An empty command leaves the segments to the test.
     options.archiveCommand = archives ? "\(root)/tidemark --config \(root)/tidemark.yaml wal-push %p" : ""
     options.settings["max_prepared_transactions"] = "4"
+    configure(&options)
     server = try PostgresServer(version, options)
     let yaml = """
       cluster: crm
       postgres:
-        connection: \(server.connectionString)
-        bin-directory: \(version.binDirectory)
+        connection: \(connection(server))
+        \(postgres ?? "bin-directory: \(version.binDirectory)")
       repository:
         prefix: backups/tidemark
         durability: {required: 2, degrade-after: \(degradeAfter)}
@@ -84,33 +90,57 @@ final class Installation: Sendable {
     for server in servers { _ = try? server.stop() }
   }
 
-  /// Runs the program as PostgreSQL's user, with `environment` added to ours.
-  func run(_ arguments: [String], environment: [String: String] = [:]) throws -> ProgramOutcome {
+  /// Runs the program as PostgreSQL's user, with `environment` added to ours, and with another configuration if one is
+  /// named.
+  func run(
+    _ arguments: [String], environment: [String: String] = [:], configuration other: String? = nil
+  ) throws -> ProgramOutcome {
     let command = PostgresServer.unprivileged(
       "/usr/bin/env",
-      environment.map { "\($0.key)=\($0.value)" } + [program, "--config", configuration, "--log-level", "warning"]
+      environment.map { "\($0.key)=\($0.value)" } + [
+        program, "--config", other ?? configuration, "--log-level", "warning",
+      ]
         + arguments)
     return try ChildProcess.run(
       command[0], Array(command.dropFirst()), workingDirectory: "/", deadline: .after(.seconds(240)))
   }
 
-  /// Runs the program with `--json`, requires success, and returns its document.
-  func json(_ arguments: [String]) throws -> [String: Any] {
+  /// Runs the program with `--json`, requires success (or a check's findings), and returns its document.
+  func json(_ arguments: [String], allowsFindings: Bool = false) throws -> [String: Any] {
     let outcome = try run(["--json"] + arguments)
-    try #require(outcome.succeeded, "tidemark \(arguments): \(outcome.errorText)")
+    let isGood = outcome.succeeded || (allowsFindings && outcome.ending == .exited(1))
+    try #require(isGood, "tidemark \(arguments): \(outcome.errorText)")
     let document = try JSONSerialization.jsonObject(with: Data(outcome.output))
     return try #require(document as? [String: Any])
   }
 
+  /// Requires that the program ends with this status and names this code, and returns what the operator reads.
+  @discardableResult
+  func refuse(
+    _ status: Int32, _ code: String, _ arguments: [String], configuration other: String? = nil
+  ) throws -> String {
+    let outcome = try run(arguments, configuration: other)
+    #expect(outcome.ending == .exited(status), "\(arguments): \(outcome.errorText)")
+    #expect(outcome.errorText.contains("[\(code)]"), "\(arguments): \(outcome.errorText)")
+    return outcome.errorText
+  }
+
   /// Finishes the current segment and waits until it is archived.
-  func archiveWAL() throws {
+  func archiveWAL() throws { try Self.archiveWAL(server) }
+
+  static func archiveWAL(_ server: PostgresServer) throws {
     // Something to archive: since PostgreSQL 17 the name of an unused segment is that of one that isn't finished.
     try server.psql("SELECT pg_create_restore_point('archive')")
     let name = try server.psql("SELECT pg_walfile_name(pg_switch_wal())")
-    try #require(
-      try eventually(.seconds(60)) {
-        try server.psql("SELECT coalesce(last_archived_wal, '') >= '\(name)' FROM pg_stat_archiver") == "t"
-      })
+    let archived = try eventually(.seconds(60)) {
+      // Another timeline's history file may be the one that was archived last.
+      try server.psql(
+        """
+        SELECT EXISTS (SELECT FROM pg_ls_archive_statusdir() WHERE name = '\(name).done') OR
+          coalesce(last_archived_wal, '') ~ '^[0-9A-F]{24}$' AND last_archived_wal >= '\(name)' FROM pg_stat_archiver
+        """) == "t"
+    }
+    try #require(archived, "\(server.log)")
   }
 
   /// Restores into a new directory, runs `body` on the started server, and stops it.
@@ -125,22 +155,8 @@ final class Installation: Sendable {
     let chosen = arguments.contains("--port") || arguments.contains("--no-start") ? [] : ["--port", "\(free)"]
     let report = try json(["restore", "--target-directory", target] + chosen + arguments)
     let port = try #require(report["port"] as? Int)
-    let binaries = server.version.binDirectory
-    defer {
-      let stop = PostgresServer.unprivileged("\(binaries)/pg_ctl", ["stop", "-m", "immediate", "-D", target])
-      _ = try? ChildProcess.run(stop[0], Array(stop.dropFirst()), workingDirectory: "/")
-    }
-    try body { sql in
-      let psql = PostgresServer.unprivileged(
-        "\(binaries)/psql",
-        [
-          "-XAtq", "-v", "ON_ERROR_STOP=1", "-h", "\(target).tidemark/socket", "-p", "\(port)", "-U", "postgres", "-c",
-          sql,
-        ])
-      let outcome = try ChildProcess.run(psql[0], Array(psql.dropFirst()), workingDirectory: "/")
-      try #require(outcome.succeeded, "\(outcome.errorText)")
-      return outcome.outputText.trimmingCharacters(in: .whitespacesAndNewlines)
-    }
+    defer { _ = try? postgres("pg_ctl", ["stop", "-m", "immediate", "-D", target], succeeds: false) }
+    try body { sql in try query(target, port, sql) }
     return report
   }
 }

@@ -1,0 +1,65 @@
+// What is left to do after a restore that didn't promote the server: commands that can be copied into a shell.
+import Diagnostics
+import PostgresFormats
+
+struct NextSteps {
+  let settings: RecoverySettings
+  let port: Int
+
+  private var directory: String { RecoverySettings.quoted(settings.target.directory) }
+
+  /// Empty when nothing is left to do.
+  var commands: [String] {
+    let remove = "sed -i '/^\(RecoverySettings.begin)$/,/^\(RecoverySettings.end)$/d' \(directory)/postgresql.auto.conf"
+    let request = settings.request
+    if !request.starts {
+      // `-t` is in seconds: a replay may take hours.
+      let start = asServerUser("pg_ctl -D \(directory) -l \(log) \(configuration)-w -t 86400 start")
+      switch request.target == .latest ? .promote : request.action {
+      case .promote: return [start, remove]
+      case .pause: return [start, resume, remove]
+      case .shutdown: return [start, promoteAfterShutdown, remove]
+      }
+    }
+    switch request.action {
+    case .promote: return []
+    case .pause: return [resume, remove]
+    case .shutdown: return [promoteAfterShutdown, remove]
+    }
+  }
+
+  private var log: String { RecoverySettings.quoted("\(settings.target.sideDirectory)/server.log") }
+
+  private var configuration: String {
+    settings.hostConfiguration.map { "-o \(RecoverySettings.quoted("-c config_file='\($0)'")) " } ?? ""
+  }
+
+  /// Ends the pause, and with it the recovery: the server takes writes.
+  private var resume: String {
+    let superuser = settings.plan.backup.manifest.bootstrapSuperuser ?? "postgres"
+    let host =
+      settings.request.starts ? "-h \(RecoverySettings.quoted("\(settings.target.sideDirectory)/socket")) " : ""
+    // The server answers before it has come to its target, and a resumption before that would be none.
+    let wait =
+      "DO $$ BEGIN WHILE pg_get_wal_replay_pause_state() <> 'paused' LOOP PERFORM pg_sleep(0.1); END LOOP; END $$"
+    let statements = [wait, "SELECT pg_wal_replay_resume()"].map { "-c \(RecoverySettings.quoted($0))" }
+    return asServerUser(
+      "psql -q \(host)-p \(port) -U \(RecoverySettings.quoted(superuser)) -d postgres \(statements.joined(separator: " "))"
+    )
+  }
+
+  /// The target is still set, so without this the server would shut down again.
+  private var promoteAfterShutdown: String {
+    let options =
+      "-c recovery_target_action=promote"
+      + (settings.hostConfiguration.map { " -c config_file='\($0)'" } ?? "")
+    return asServerUser(
+      "pg_ctl -D \(directory) -l \(log) -o \(RecoverySettings.quoted(options)) -w -t 86400 start")
+  }
+
+  /// `command` with the path of its program, run as the files' owner where that is somebody else.
+  private func asServerUser(_ command: String) -> String {
+    let program = settings.host.binDirectory.map { "\($0)/\(command)" } ?? command
+    return settings.tree.changesOwner ? "runuser -u \(settings.host.osUser) -- \(program)" : program
+  }
+}

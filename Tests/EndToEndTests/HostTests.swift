@@ -1,0 +1,115 @@
+// Hosts with different keys and connections: who can take backups, who can restore, and what is never found in a region.
+import Foundation
+import SystemSupport
+import TestSupport
+import Testing
+
+@Suite("Hosts")
+struct HostTests {
+  @Test("a writer without an identity backs up and can't restore; each of several recipients can, without a writer key")
+  func keys() throws {
+    let installation = try Installation(.v15, usesS3: false)
+    let root = installation.root
+    let original = String(decoding: try readFile(installation.configuration), as: UTF8.self)
+    func configure(_ name: String, _ encryption: String) throws -> String {
+      let line = original.split(separator: "\n").first { $0.hasPrefix("encryption:") } ?? ""
+      let path = "\(root)/\(name).yaml"
+      try DurableFile.write(
+        Array(original.replacing(line, with: "encryption: {\(encryption)}").utf8), to: path, mode: 0o644)
+      return path
+    }
+    // Three restore hosts' identities; the writer knows the public halves of two of them.
+    var recipients: [String] = []
+    for name in ["one", "two", "stranger"] {
+      let path = try configure(name, "identity-file: \(root)/\(name).key, writer-key-file: \(root)/writer.key")
+      let made = try installation.run(["--json", "init"], configuration: path)
+      try #require(made.succeeded, "\(made.errorText)")
+      let document = try JSONSerialization.jsonObject(with: Data(made.output)) as? [String: Any]
+      recipients += try #require(document?["recipients"] as? [String])
+    }
+    let trusted = try #require(try installation.json(["init"])["trustedWriters"] as? [String])
+    let writer = try configure(
+      "writer-host", "recipients: [\(recipients[0]), \(recipients[1])], writer-key-file: \(root)/writer.key")
+    let server = installation.server
+    try server.psql(
+      "ALTER SYSTEM SET archive_command = '\(installation.program) --config \(writer) wal-push %p'; ")
+    try server.psql("SELECT pg_reload_conf()")
+    try server.psql("CREATE TABLE ledger (id int PRIMARY KEY, note text)")
+    try server.psql("INSERT INTO ledger SELECT g, 'plainly-readable-' || g FROM generate_series(1, 3000) g")
+    try installation.archiveWAL()
+    for arguments in [["backup", "--full"], ["backup"]] {
+      let outcome = try installation.run(["--json"] + arguments, configuration: writer)
+      try #require(outcome.succeeded, "\(outcome.errorText)")
+      if arguments.count == 1 {
+        let report = try JSONSerialization.jsonObject(with: Data(outcome.output)) as? [String: Any]
+        let (new, all) = (report?["newBytes"] as? Int ?? .max, report?["databaseBytes"] as? Int ?? 0)
+        #expect(new * 3 < all, "\(new) of \(all) bytes were stored again")
+      }
+      try installation.archiveWAL()
+    }
+    // The writer sees what there is, and reads none of it.
+    #expect(try installation.run(["list"], configuration: writer).succeeded)
+    let text = try installation.refuse(
+      77, "no-key-opens", ["restore", "--target-directory", "\(root)/refused"], configuration: writer)
+    #expect(text.contains("identity"), "\(text)")
+    #expect(!FileManager.default.fileExists(atPath: "\(root)/refused"))
+    let segment = baseName(try #require(try installation.stored("/wal/00000001/", in: "west").last))
+    let fetched = try installation.run(
+      ["wal-fetch", segment, "\(server.dataDirectory)/pg_wal/RECOVERYXLOG"], configuration: writer)
+    #expect(fetched.ending == .exited(203), "\(fetched.errorText)")
+    // Restore hosts have an identity and no writer key.
+    for name in ["one", "two"] {
+      let host = try configure(
+        "restore-\(name)", "identity-file: \(root)/\(name).key, trusted-writers: [\(trusted[0])]")
+      let target = "\(root)/restored-\(name)"
+      let outcome = try installation.run(["--json", "restore", "--target-directory", target], configuration: host)
+      try #require(outcome.succeeded, "\(outcome.errorText)")
+      let report = try JSONSerialization.jsonObject(with: Data(outcome.output)) as? [String: Any]
+      let count = try installation.query(target, report?["port"] as? Int ?? 0, "SELECT count(*) FROM ledger")
+      #expect(count == "3000")
+      try installation.postgres("pg_ctl", ["stop", "-m", "immediate", "-D", target])
+    }
+    let stranger = try configure(
+      "restore-stranger", "identity-file: \(root)/stranger.key, trusted-writers: [\(trusted[0])]")
+    try installation.refuse(
+      77, "no-key-opens", ["restore", "--target-directory", "\(root)/refused"], configuration: stranger)
+    for region in ["west", "east"] {
+      let found = try ChildProcess.run("grep", ["-rlaF", "plainly-readable-", "\(root)/\(region)"])
+      #expect(found.ending == .exited(1), "\(found.outputText)")
+    }
+  }
+
+  @Test("the base backup comes over TLS, with the certificate verified and a password from a file")
+  func tls() throws {
+    let certificate = try TestCertificate()
+    let directory = try TemporaryDirectory()
+    let passwords = "\(directory.path)/pgpass"
+    try DurableFile.write(Array("*:*:*:tidemark:sesame-word\n".utf8), to: passwords)
+    try PostgresServer.give(directory.path)
+    try PostgresServer.give(passwords)
+    let authority = "\(directory.path)/ca.crt"
+    try DurableFile.write(try readFile(certificate.authorityPath), to: authority, mode: 0o644)
+    let installation = try Installation(
+      .v15, usesS3: false,
+      configure: { options in
+        options.certificate = certificate
+        options.hostAuthentication = "scram-sha-256"
+      },
+      connection: { server in
+        "\"host=localhost port=\(server.port) user=tidemark sslmode=verify-full sslrootcert=\(authority) passfile=\(passwords)\""
+      })
+    try installation.server.psql(
+      "CREATE ROLE tidemark LOGIN REPLICATION PASSWORD 'sesame-word'; GRANT pg_monitor TO tidemark")
+    try installation.server.psql("CREATE TABLE ledger AS SELECT generate_series(1, 100) AS id")
+    _ = try installation.json(["backup"])
+    try installation.restore("restored", ["--to-backup-end"]) { query in
+      expectEqual(try query("SELECT count(*) FROM ledger"), "100")
+    }
+    // An authority that didn't sign the server's certificate is refused.
+    let other = try TestCertificate()
+    try DurableFile.write(try readFile(other.authorityPath), to: authority, mode: 0o644)
+    let refused = try installation.run(["backup"])
+    #expect(refused.ending == .exited(69) && refused.errorText.contains("certificate"), "\(refused.errorText)")
+    #expect(!refused.errorText.contains("sesame"))
+  }
+}
