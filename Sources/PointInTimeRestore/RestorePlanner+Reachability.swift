@@ -16,10 +16,15 @@ extension RestorePlanner {
     return nil
   }
 
+  /// The header, which is to be believed only once the signature behind the last frame was checked: whoever can write to
+  /// a region could otherwise make a target look reachable, or unreachable.
   private func header(_ layout: LineageLayout, _ name: WALSegmentName) throws(TidemarkError) -> SealedHeader? {
-    try repository.regions.read(
-      layout.wal(.segment(name)), range: .bytes(offset: 0, count: Int64(SealedHeader.prefixByteCountMax))
-    ) { bytes, _ in try SealedHeader.parse(bytes) }
+    let object = layout.wal(.segment(name))
+    return try repository.regions.read(object) { bytes, _ in
+      try SealedObject.verify(
+        bytes, expectedName: object.text, trustedWriters: repository.keys.trustedWriters
+      ).header
+    }
   }
 
   /// - Throws: `target-unreachable` with what can be reached.
@@ -36,8 +41,13 @@ extension RestorePlanner {
       }
     case .lsn(let wanted):
       guard let last = plan.segments.last else { throw unreachable("no WAL is archived", nearest: nil) }
-      let end = try scan(plan.backup.layout, last) { _ in }.end
-      if end < wanted { throw unreachable("the archived WAL ends at \(end)", nearest: nil) }
+      let summary = try scan(plan.backup.layout, last) { _ in }
+      // PostgreSQL stops at a record that begins at the target or later: one must exist.
+      guard let record = summary.lastRecord, record >= wanted else {
+        throw unreachable(
+          "the archived WAL ends at \(summary.end)\(summary.lastRecord.map { ", its last record begins at \($0)" } ?? "")",
+          nearest: nil)
+      }
     case .xid:
       // A prepared transaction's number isn't where others are, so only the replay knows: it fails with PostgreSQL's
       // own words when it ends without the transaction.

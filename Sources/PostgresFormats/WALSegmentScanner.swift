@@ -4,7 +4,7 @@ import Diagnostics
 
 /// A record that matters to recovery targets.
 package enum WALRecordEvent: Sendable, Equatable {
-  /// Unix microseconds.
+  /// Unix microseconds. The number is the record's own, which is zero for a prepared transaction's end.
   case commit(TransactionID, time: Int64, LSN)
   case abort(TransactionID, time: Int64, LSN)
   case restorePoint(String, time: Int64, LSN)
@@ -15,6 +15,9 @@ package enum WALRecordEvent: Sendable, Equatable {
 package struct WALSegmentSummary: Sendable, Equatable {
   /// Behind the last valid record; the segment's end when a record goes on in the next one.
   package var end: LSN
+  /// Where the last record begins that is in this segment whole: recovery stops at a position only when a record begins
+  /// there or later (`recoveryStopsAfter`, xlogrecovery.c).
+  package var lastRecord: LSN?
   /// Unix microseconds of the latest and earliest commit or abort.
   package var latestCommit: Int64?
   package var earliestCommit: Int64?
@@ -40,16 +43,21 @@ package enum WALSegmentScanner {
         .walFileInvalid, "the segment has another size than its header says", object: name.description)
     }
     let start = first.pageAddress
+    // Behind the last segment of all there is no position that could be its end.
+    let (segmentEnd, overflowed) = start.rawValue.addingReportingOverflow(UInt64(bytes.count))
+    if overflowed { throw TidemarkError(.walFileInvalid, "no WAL follows this segment", object: name.description) }
     var cursor = Cursor(bytes: bytes, pageByteCount: identity.blockByteCount, start: start)
     var summary = WALSegmentSummary(end: start)
     guard cursor.skip(Int(first.remainingByteCount)) else {
-      summary.end = LSN(rawValue: start.rawValue + UInt64(bytes.count))
+      summary.end = LSN(rawValue: segmentEnd)
       return summary
     }
     var prefix = [UInt8](repeating: 0, count: prefixByteCount)
     var previous: UInt64?
     while true {
       cursor.align()
+      // A record can end with its page, and so with the segment.
+      summary.end = LSN(rawValue: start.rawValue + UInt64(cursor.position))
       guard cursor.enterPage() else { break }
       let position = cursor.position
       summary.end = LSN(rawValue: start.rawValue + UInt64(position))
@@ -64,15 +72,17 @@ package enum WALSegmentScanner {
         note(prefix, available, LSN(rawValue: lsn), &summary, visit)
         // XLOG_SWITCH: nothing follows in this segment.
         if prefix[17] == 0, prefix[16] & 0xF0 == 0x40 {
+          summary.lastRecord = LSN(rawValue: lsn)
           summary.end = LSN(rawValue: lsn + UInt64(recordHeaderByteCount))
           break
         }
       }
       guard available == min(length, prefixByteCount), cursor.skip(length - available) else {
         if available < min(length, prefixByteCount) { summary.cutRecord = Array(prefix[..<available]) }
-        summary.end = LSN(rawValue: start.rawValue + UInt64(bytes.count))
+        summary.end = LSN(rawValue: segmentEnd)
         break
       }
+      summary.lastRecord = LSN(rawValue: lsn)
     }
     return summary
   }
