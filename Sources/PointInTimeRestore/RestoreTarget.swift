@@ -25,23 +25,25 @@ package struct RestoreTarget: Sendable {
     directory = path
     try Self.requireUnused(path)
     try Self.requireEmpty(path, what: "the target directory")
-    var rest = request.tablespaceMap
+    let known = Set(plan.backup.manifest.tablespaces.map(\.location))
+    if let unknown = request.tablespaceMap.keys.sorted().first(where: { !known.contains($0) }) {
+      throw TidemarkError(
+        .usage, "the backup has no tablespace at this location", object: unknown,
+        next: "its tablespaces: \(plan.backup.manifest.tablespaces.map(\.location).joined(separator: ", "))")
+    }
     var tablespaces: [UInt32: String] = [:]
     for tablespace in plan.backup.manifest.tablespaces {
       let elsewhere = request.tablespaceDirectory.map { "\($0)/\(tablespace.oid)" }
-      let location = rest.removeValue(forKey: tablespace.location) ?? elsewhere ?? tablespace.location
+      let location = request.tablespaceMap[tablespace.location] ?? elsewhere ?? tablespace.location
       guard location.hasPrefix("/") else {
         throw TidemarkError(.usage, "a tablespace's new location must be an absolute path", object: location)
       }
       do throws(TidemarkError) { try Self.requireEmpty(location, what: "the tablespace's location") } catch {
-        throw error.with(next: "put it elsewhere: --tablespace-map \(tablespace.location)=/NEW/LOCATION")
+        var moved = error
+        moved.next = "put it elsewhere: --tablespace-map \(tablespace.location)=/NEW/LOCATION"
+        throw moved
       }
       tablespaces[tablespace.oid] = location
-    }
-    if let unknown = rest.keys.first {
-      throw TidemarkError(
-        .usage, "the backup has no tablespace at this location", object: unknown,
-        next: "its tablespaces: \(plan.backup.manifest.tablespaces.map(\.location).joined(separator: ", "))")
     }
     self.tablespaces = tablespaces
     try requireSpace(plan, limit: request.byteCountMax)

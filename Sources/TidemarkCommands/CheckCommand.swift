@@ -76,7 +76,13 @@ struct CheckCommand: TidemarkCommand {
       }
       let layout = repository.layout.lineage(server.systemIdentifier)
       attempt("backups", "newest") {
-        guard let newest = try repository.catalog(layout).backups.last else { return "" }
+        let catalog = try repository.catalog(layout)
+        if let finding = NewestBackupMemory(repository, layout).finding(catalog) {
+          note(
+            "finding", "backups", "deleted", finding,
+            next: "find out who can delete in the regions; then 'tidemark backup'")
+        }
+        guard let newest = catalog.backups.last else { return "" }
         return "\(newest.label), \(isoTime(newest.manifest.stopTime))"
       }
       if let index = checks.firstIndex(where: { $0.name == "backups" && $0.detail.isEmpty }) {

@@ -49,7 +49,8 @@ extension PostgresServer {
 
 /// Runs `script` in Python and returns its output.
 func python(_ script: String, _ arguments: [String] = []) throws -> [UInt8] {
-  let outcome = try ChildProcess.run("python3", ["-c", script] + arguments, deadline: .after(.seconds(60)))
+  let outcome = try ChildProcess.run(
+    "python3", ["-c", "import io, sys, tarfile\n" + script] + arguments, deadline: .after(.seconds(60)))
   try #require(outcome.succeeded, "\(outcome.errorText)")
   return outcome.output
 }

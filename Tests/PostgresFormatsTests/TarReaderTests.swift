@@ -51,7 +51,6 @@ struct TarReaderTests {
   private func archive(_ members: String, format: String = "USTAR") throws -> [UInt8] {
     try python(
       """
-      import io, sys, tarfile
       out = io.BytesIO()
       tar = tarfile.open(fileobj=out, mode="w", format=tarfile.\(format)_FORMAT)
       for line in sys.argv[1].splitlines():
@@ -117,7 +116,6 @@ struct TarReaderTests {
     ] {
       let block = try python(
         """
-        import sys, tarfile
         info = tarfile.TarInfo("base/5/16384")
         info.size = int(sys.argv[1])
         sys.stdout.buffer.write(info.tobuf(tarfile.\(format)_FORMAT))
@@ -207,7 +205,6 @@ struct TarReaderTests {
   @Test("names that aren't UTF-8 or would write on a terminal are refused or shown harmlessly") func oddNames() throws {
     let invalid = try python(
       """
-      import sys, tarfile
       info = tarfile.TarInfo("a")
       buf = bytearray(info.tobuf(tarfile.USTAR_FORMAT))
       buf[0:2] = b"\\xff\\xfe"
@@ -232,7 +229,6 @@ struct TarReaderTests {
     ] {
       let block = try python(
         """
-        import sys, tarfile
         buf = bytearray(tarfile.TarInfo("a").tobuf(tarfile.USTAR_FORMAT))
         field = b"\(field)"
         buf[\(offset):\(offset) + len(field)] = field
