@@ -82,6 +82,11 @@ let package = Package(
     .target(
       name: "TestSupport", dependencies: ["Diagnostics", "SystemSupport"], path: "Tests/TestSupport",
       swiftSettings: strict),
+    .target(
+      name: "FuzzTargets",
+      dependencies: repositoryLayers + ["BackupRepository", "Configuration", "S3Storage"], path: "Tests/FuzzTargets",
+      swiftSettings: strict),
+    tests("FuzzTests", ["FuzzTargets", "Diagnostics"]),
     tests("SystemSupportTests", ["SystemSupport", "Diagnostics"]),
     tests("PostgresFormatsTests", ["PostgresFormats", "Diagnostics"]),
     tests("ObjectStorageTests", ["ObjectStorage", "S3Storage", "Diagnostics", "SystemSupport"]),
@@ -98,3 +103,12 @@ let package = Package(
   ],
   swiftLanguageModes: [.v6]
 )
+
+// scripts/fuzz alone builds this library, with the coverage that libFuzzer needs, and links it with libFuzzer's `main`.
+if Context.environment["TIDEMARK_FUZZ"] != nil {
+  package.products.append(.library(name: "TidemarkFuzz", type: .static, targets: ["FuzzRunner"]))
+  package.targets.append(
+    .target(
+      name: "FuzzRunner", dependencies: ["FuzzTargets", "Diagnostics"], path: "Tests/FuzzRunner", swiftSettings: strict)
+  )
+}

@@ -27,6 +27,8 @@ package struct LineageCatalog: Sendable {
   package var layout: LineageLayout
   package var backups: [CatalogedBackup] = []
   package var unusable: [UnusableBackup] = []
+  /// Whether every region answered, so that what isn't here is in no region.
+  package var isComplete = true
   package var systemIdentifier: SystemIdentifier { layout.systemIdentifier }
 
   /// Orders the backups by timeline, then by stop LSN.
@@ -95,6 +97,7 @@ extension Repository {
     _ lineage: LineageLayout, listing: RegionListing, mends: Bool = true
   ) throws(TidemarkError) -> LineageCatalog {
     var catalog = LineageCatalog(layout: lineage)
+    catalog.isComplete = listing.isComplete
     for entry in listing.entries where entry.name.lastComponent == "manifest" {
       do throws(TidemarkError) {
         let parts = entry.name.text.split(separator: "/")

@@ -106,9 +106,12 @@ extension Repository {
   ) throws(TidemarkError) -> Int64? {
     for name in segments.reversed() {
       try Termination.check()
-      let header = try regions.read(
-        layout.wal(.segment(name)), range: .bytes(offset: 0, count: Int64(SealedHeader.prefixByteCountMax))
-      ) { bytes, _ in try SealedHeader.parse(bytes) }
+      let object = layout.wal(.segment(name))
+      // A header is to be believed only once the signature behind the last frame was checked: whoever can write to a
+      // region could otherwise make a target look reachable, or unreachable.
+      let header = try regions.read(object) { bytes, _ in
+        try SealedObject.verify(bytes, expectedName: object.text, trustedWriters: self.keys.trustedWriters).header
+      }
       if let time = header.attributes.latestCommit { return time }
     }
     return nil

@@ -116,7 +116,9 @@ extension RegionSet {
   /// What no other region and no waiting can change: it must never become a debt.
   private static func isRefusal(_ error: TidemarkError) -> Bool {
     switch error.code {
-    case .walConflict, .interrupted, .internalFault, .objectDamaged, .repositoryForeign: true
+    case .walConflict, .interrupted, .internalFault, .objectDamaged, .signatureInvalid, .writerNotTrusted,
+      .formatVersionUnknown, .repositoryForeign:
+      true
     default: false
     }
   }

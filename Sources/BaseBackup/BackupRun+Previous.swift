@@ -26,6 +26,10 @@ extension BackupRun {
     if options.isFull { return Base() }
     do throws(TidemarkError) {
       let catalog = try repository.catalog(layout)
+      if let finding = NewestBackupMemory(repository, layout).finding(catalog) { remarks.append(finding) }
+      for backup in catalog.unusable {
+        remarks.append("an earlier backup can't be used: \(backup.name): \(backup.error.description)")
+      }
       let usable = catalog.backups.filter { $0.manifest.suspect == nil }
       let newest = usable.last { $0.manifest.blockSize == Self.blockSize }
       if let passed = usable.last, passed.label != newest?.label {

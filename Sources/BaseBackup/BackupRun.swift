@@ -126,6 +126,10 @@ package struct BackupRun {
     progress(BackupProgress(stage: .committing, byteCount: 0, estimatedByteCount: 0))
     manifest.stopTime = Date().timeIntervalSince1970
     try commit(manifest, layout, label, lease)
+    // The backup is complete, whatever becomes of this note.
+    do throws(TidemarkError) { try NewestBackupMemory(repository, layout).remember(label) } catch {
+      remarks.append("this backup couldn't be noted on this host: \(error.description)")
+    }
     return BackupReport(
       manifest: manifest, seconds: (ContinuousClock.now - begin).seconds, streamSeconds: streamSeconds,
       walWaitSeconds: walWaitSeconds, remarks: remarks, profile: result.profile)

@@ -118,6 +118,11 @@ struct FileRestorer: Sendable {
       var position: Int64 = 0
       for run in runs {
         let count = Int(min(Int64(run.count * backup.manifest.blockSize), byteCount - position))
+        // What a frame can't hold is refused before it becomes a smaller number.
+        guard count <= SealedObject.framePlaintextByteCountMax, run.offset <= SealedObject.framePlaintextByteCountMax
+        else {
+          throw TidemarkError(.objectDamaged, "the file table names more than a frame holds", object: entry.path)
+        }
         window.placements[PackID(label: run.label, number: run.pack), default: []].append(
           Placement(
             frame: Int32(run.frame), offset: Int32(run.offset), byteCount: Int32(count), file: file,

@@ -28,9 +28,11 @@ package struct RestorePlanner {
     let catalog = try chooseLineage()
     guard let anyBackup = catalog.backups.last, let size = WALSegmentSize(byteCount: anyBackup.manifest.walSegmentSize)
     else {
+      // Manifests that can't be used are what happened; only without any of them is there no backup.
+      if let unusable = catalog.unusable.first { throw Self.refusal(unusable) }
       throw TidemarkError(
         .backupNotFound, "there is no usable backup", object: "system identifier \(catalog.systemIdentifier)",
-        cause: catalog.unusable.first?.error.description, next: "'tidemark list' shows what there is")
+        next: "'tidemark list' shows what there is")
     }
     let wal = try repository.walCatalog(catalog.layout, segmentSize: size)
     let scan = scan(catalog.layout, size)
@@ -77,7 +79,12 @@ package struct RestorePlanner {
     for lineage in lineages {
       if let wanted = request.systemIdentifier, wanted != lineage.systemIdentifier { continue }
       let catalog = try repository.catalog(lineage)
-      if let label = request.backup, !catalog.backups.contains(where: { $0.label.text.hasPrefix(label) }) { continue }
+      if let label = request.backup, !catalog.backups.contains(where: { $0.label.text.hasPrefix(label) }) {
+        if let unusable = catalog.unusable.first(where: { Self.label(of: $0).hasPrefix(label) }) {
+          throw Self.refusal(unusable)
+        }
+        continue
+      }
       let newest = catalog.backups.map(\.manifest.stopTime).max() ?? 0
       let bestNewest = best?.backups.map(\.manifest.stopTime).max() ?? -1
       if newest > bestNewest { best = catalog }
@@ -86,6 +93,16 @@ package struct RestorePlanner {
     throw TidemarkError(
       .backupNotFound, request.backup == nil ? "there is no backup of this cluster" : "there is no such backup",
       object: request.backup ?? repository.layout.cluster, next: "'tidemark list' shows what there is")
+  }
+
+  /// The label in the name of a manifest.
+  private static func label(of backup: UnusableBackup) -> Substring {
+    backup.name.text.split(separator: "/").dropLast().last ?? ""
+  }
+
+  private static func refusal(_ backup: UnusableBackup) -> TidemarkError {
+    backup.error.with(object: backup.name.text).with(
+      kept: "everything: nothing was written", next: "'tidemark list' shows which backups can be used")
   }
 
   /// The plan from one backup.

@@ -10,8 +10,9 @@ package struct RecoveryTime: Sendable, Hashable, CustomStringConvertible {
   /// Parses `YYYY-MM-DD[T ]hh:mm[:ss[.ffffff]]` and a zone: `Z`, `UTC`, `±hh`, `±hhmm` or `±hh:mm`.
   /// - Throws: `usage`.
   package init(text: String) throws(TidemarkError) {
+    // Spelled out: `\d` takes digits of every script, which would then count as nothing.
     let pattern =
-      /(\d{4})-(\d{2})-(\d{2})[T ](\d{2}):(\d{2})(?::(\d{2})(?:\.(\d{1,6}))?)?\s*(?:(Z|UTC)|([+-])(\d{2}):?(\d{2})?)?/
+      /([0-9]{4})-([0-9]{2})-([0-9]{2})[T ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:\.([0-9]{1,6}))?)?\s*(?:(Z|UTC)|([+-])([0-9]{2})(?::?([0-9]{2}))?)?/
     guard let match = text.wholeMatch(of: pattern) else {
       throw Self.refused(text, "it isn't of the form 2026-11-24 03:15:00+01")
     }

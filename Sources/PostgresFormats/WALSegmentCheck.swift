@@ -41,6 +41,7 @@ package enum WALSegmentCheck {
       throw invalid(name, "the file has \(fileByteCount) bytes, expected \(identity.segmentSize.byteCount)")
     }
     let start = try name.startLSN(identity.segmentSize)
+    _ = try name.endLSN(identity.segmentSize)
     guard header.pageAddress == start else {
       throw invalid(name, "its first page is \(header.pageAddress), expected \(start)")
     }

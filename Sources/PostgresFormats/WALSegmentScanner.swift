@@ -53,7 +53,10 @@ package enum WALSegmentScanner {
   ) throws(TidemarkError) -> WALSegmentSummary {
     let (first, identity) = try header(bytes, name)
     let start = first.pageAddress
-    let segmentEnd = LSN(rawValue: start.rawValue + UInt64(bytes.count))
+    // Behind the last segment of all there is no position that could be its end.
+    let (end, overflowed) = start.rawValue.addingReportingOverflow(UInt64(bytes.count))
+    if overflowed { throw TidemarkError(.walFileInvalid, "no WAL follows this segment", object: name.description) }
+    let segmentEnd = LSN(rawValue: end)
     var cursor = Cursor(bytes: bytes, pageByteCount: identity.blockByteCount, start: start)
     var summary = WALSegmentSummary(end: start)
     guard cursor.skip(Int(first.remainingByteCount)) else {
@@ -64,6 +67,8 @@ package enum WALSegmentScanner {
     var previous: UInt64?
     while true {
       cursor.align()
+      // A record can end with its page, and so with the segment.
+      summary.end = LSN(rawValue: start.rawValue + UInt64(cursor.position))
       guard cursor.enterPage() else { break }
       let position = cursor.position
       let lsn = LSN(rawValue: start.rawValue + UInt64(position))

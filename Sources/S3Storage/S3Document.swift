@@ -4,7 +4,7 @@
 import Diagnostics
 
 /// An element with its children, or with its text.
-struct S3Element {
+package struct S3Element {
   /// Without a namespace prefix.
   var name: String
   /// The text of the element, that of its children left out.
@@ -17,7 +17,7 @@ struct S3Element {
   func value(_ name: String) -> String? { self[name].map { $0.text.trimmingBlanks } }
 }
 
-struct S3Document {
+package struct S3Document {
   private static let depthMax = 16
   /// A page of 1000 keys has some 8 elements each.
   private static let elementCountMax = 50_000
@@ -26,7 +26,7 @@ struct S3Document {
   private var elementCount = 0
 
   /// The root element of `document`; `nil` when it isn't well-formed XML within the limits.
-  static func root(of document: [UInt8]) -> S3Element? {
+  package static func root(of document: [UInt8]) -> S3Element? {
     var reader = S3Document(bytes: document[...])
     if document.starts(with: [0xEF, 0xBB, 0xBF]) { reader.bytes = document.dropFirst(3) }
     guard reader.skipMiscellany(), let root = reader.element(depth: 0), reader.skipMiscellany(),

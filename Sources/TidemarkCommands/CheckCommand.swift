@@ -171,6 +171,10 @@ struct CheckCommand: TidemarkCommand {
     _ repository: Repository, _ layout: LineageLayout, _ note: Note
   ) throws -> String {
     let catalog = try repository.catalog(layout)
+    if let finding = NewestBackupMemory(repository, layout).finding(catalog) {
+      note(
+        "finding", "backups", "deleted", finding, "find out who can delete in the regions; then 'tidemark backup'")
+    }
     for unusable in catalog.unusable {
       note(
         "finding", "backups", "unusable", "\(unusable.name): \(unusable.error.description)",

@@ -78,13 +78,7 @@ package struct WALPush {
       sealed = try repository.seal(file.objectKind, name, bytes, attributes: attributes)
     }
     let creation = try repository.regions.create(name, sealed) { region in
-      let header = try region.request { store throws(TidemarkError) in
-        try store.read(
-          region.key(name), range: .bytes(offset: 0, count: Int64(SealedHeader.prefixByteCountMax)),
-          deadline: .after(.seconds(30)))
-      }
-      try requireSame(header, name, attributes, region)
-      return true
+      try isHeld(name, sealed, attributes, by: region)
     }
     return WALPushReport(
       name: name, byteCount: bytes.count, storedByteCount: sealed.count, creation: creation)
@@ -103,8 +97,9 @@ package struct WALPush {
         let bytes = try region.request { store throws(TidemarkError) in
           try store.read(region.key(name), range: nil, deadline: .after(.seconds(30)))
         }
-        try requireSame(bytes, name, attributes, region)
+        // Nothing of a header is to be believed before its signature.
         try SealedObject.verify(bytes, expectedName: name.text, trustedWriters: repository.keys.trustedWriters)
+        try requireSame(bytes, name, attributes, region)
         return bytes
       } catch {
         switch error.code {
@@ -115,6 +110,35 @@ package struct WALPush {
       }
     }
     return nil
+  }
+
+  /// Whether what stands under the name in `region` is this file, whole and by a trusted writer: a copy that rotted must
+  /// not be acknowledged. It is replaced by `sealed`, after it was read and refused twice.
+  private func isHeld(
+    _ name: ObjectName, _ sealed: [UInt8], _ attributes: SealedAttributes, by region: Region
+  ) throws(TidemarkError) -> Bool {
+    var attempt = 1
+    while true {
+      let found = try region.request { store throws(TidemarkError) in
+        try store.read(region.key(name), range: nil, deadline: .after(.seconds(30)))
+      }
+      do throws(TidemarkError) {
+        try SealedObject.verify(found, expectedName: name.text, trustedWriters: repository.keys.trustedWriters)
+        try requireSame(found, name, attributes, region)
+        return true
+      } catch {
+        let isDamage = error.code == .objectDamaged || error.code == .signatureInvalid
+        guard isDamage, attempt < 3 else {
+          throw error.with(object: "\(region.name): \(name)").with(
+            kept: "the object there, unchanged, and the file in pg_wal", next: "'tidemark check' tests each region")
+        }
+        if attempt == 2 {
+          repository.regions.log.record(.damaged, region: region.name, object: name, detail: error.description)
+          repository.regions.mend(name, sealed, absent: [], damaged: [region])
+        }
+        attempt += 1
+      }
+    }
   }
 
   /// - Throws: `wal-conflict` when the object's plaintext has another digest.

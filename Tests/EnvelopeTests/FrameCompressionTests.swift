@@ -1,5 +1,6 @@
 // Compression of single frames: what comes back, what is stored instead, and what is refused.
 import Diagnostics
+import TestSupport
 import Testing
 
 @testable import Envelope

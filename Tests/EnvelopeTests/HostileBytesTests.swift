@@ -1,5 +1,6 @@
 // Random and spoilt bytes: parsers throw; they don't crash, hang or accept. The seeds make every run the same.
 import Diagnostics
+import TestSupport
 import Testing
 
 @testable import Envelope

@@ -1,4 +1,4 @@
-// Keys and objects that the tests share, and random numbers that are the same in every run.
+// Keys and objects that the tests share.
 import Diagnostics
 
 @testable import Envelope
@@ -42,28 +42,6 @@ struct SealedFixture {
   @discardableResult
   func verify(_ bytes: [UInt8], name: String = Self.name) throws -> VerifiedObject {
     try SealedObject.verify(bytes, expectedName: name, trustedWriters: [writer.publicKey])
-  }
-}
-
-/// SplitMix64, https://prng.di.unimi.it/splitmix64.c: the same numbers in every run.
-struct SeededNumbers: RandomNumberGenerator {
-  private var state: UInt64
-  init(_ seed: UInt64) { state = seed }
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var mixed = state
-    mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
-    return mixed ^ (mixed >> 31)
-  }
-
-  /// Bytes that don't compress.
-  mutating func bytes(_ count: Int) -> [UInt8] {
-    var bytes: [UInt8] = []
-    bytes.reserveCapacity(count + 8)
-    while bytes.count < count { bytes.append(bigEndian: next()) }
-    return Array(bytes.prefix(count))
   }
 }
 

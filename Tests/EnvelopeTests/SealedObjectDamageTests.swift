@@ -1,5 +1,6 @@
 // Damage and exchange: whatever happens to the bytes, there is an error, and never a wrong plaintext.
 import Diagnostics
+import TestSupport
 import Testing
 
 @testable import Envelope

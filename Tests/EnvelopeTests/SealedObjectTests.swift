@@ -1,5 +1,6 @@
 // Round trips of sealed objects, their recipients, and reads of single frames.
 import Diagnostics
+import TestSupport
 import Testing
 
 @testable import Envelope

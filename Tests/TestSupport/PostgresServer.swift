@@ -47,6 +47,8 @@ package final class PostgresServer: Sendable {
   package let socketDirectory: String
   package let port: UInt16
   let temporary: TemporaryDirectory
+  /// A private directory beside the data, removed with the server.
+  package var temporaryPath: String { temporary.path }
   private let running = Mutex<Running?>(nil)
 
   /// The postmaster, and the pipe whose end its watcher waits for.

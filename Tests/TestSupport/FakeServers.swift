@@ -2,14 +2,13 @@
 import Diagnostics
 import Glibc
 import SystemSupport
-import TestSupport
 
 /// A listening socket whose connections nobody takes: the kernel accepts them, and nothing ever comes.
-final class MuteServer {
-  let port: UInt16
+package final class MuteServer {
+  package let port: UInt16
   let descriptor: Int32
 
-  init() throws {
+  package init() throws {
     let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
     self.descriptor = descriptor
     var address = LoopbackPort.address(0)
@@ -25,16 +24,22 @@ final class MuteServer {
   }
 
   deinit { close(descriptor) }
+
+  /// Waits for somebody who connects.
+  package func waitForClient(limit: Duration = .seconds(60)) -> Bool {
+    var waiting = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+    return poll(&waiting, 1, Int32(limit.milliseconds)) == 1
+  }
 }
 
 /// Speaks just enough of the protocol to say its version: AuthenticationOk, ParameterStatus, BackendKeyData,
 /// ReadyForQuery (manual, "Message Formats").
-final class OldServer {
+package final class OldServer {
   private let socket: MuteServer
   private let thread: WorkerThread<Void>
-  var port: UInt16 { socket.port }
+  package var port: UInt16 { socket.port }
 
-  init(version: String) throws {
+  package init(version: String) throws {
     let socket = try MuteServer()
     let listening = socket.descriptor
     self.socket = socket

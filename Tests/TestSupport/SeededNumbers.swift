@@ -1,0 +1,23 @@
+// Random numbers that are the same in every run, so that a failure can be repeated.
+
+/// SplitMix64, https://prng.di.unimi.it/splitmix64.c.
+package struct SeededNumbers: RandomNumberGenerator {
+  private var state: UInt64
+  package init(_ seed: UInt64) { state = seed }
+
+  package mutating func next() -> UInt64 {
+    state &+= 0x9E37_79B9_7F4A_7C15
+    var mixed = state
+    mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
+    mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
+    return mixed ^ (mixed >> 31)
+  }
+
+  /// Bytes that don't compress.
+  package mutating func bytes(_ count: Int) -> [UInt8] {
+    var bytes: [UInt8] = []
+    bytes.reserveCapacity(count + 8)
+    while bytes.count < count { withUnsafeBytes(of: next().bigEndian) { bytes.append(contentsOf: $0) } }
+    return Array(bytes.prefix(count))
+  }
+}
