@@ -136,7 +136,11 @@ package struct RecoveredServer: Sendable {
           if row[3] == "paused" {
             let lacking = try RequiredSettings(controlData: controlData(directory)).exceeding(try effective(connection))
             if !lacking.isEmpty { return .needs(lacking) }
-            guard action == .pause else { throw failed("the replay stands still", "") }
+            switch action {
+            case .pause: break
+            case .promote: state.timeline = try promote(connection)
+            case .shutdown: throw failed("the replay stands still", "")
+            }
             return .ended(state)
           }
           if quiet.hasPassed { throw failed("the replay makes no progress", "") }
@@ -159,6 +163,20 @@ package struct RecoveredServer: Sendable {
       }
       usleep(50_000)
     }
+  }
+
+  /// Ends the recovery where it is paused. Returns the new timeline.
+  private func promote(_ connection: PostgresConnection) throws(TidemarkError) -> TimelineID? {
+    let limit = Deadline.after(Self.silenceLimit)
+    _ = try connection.query("SELECT pg_promote(false)")
+    while try connection.query("SELECT pg_is_in_recovery()").scalar != "f" {
+      try Termination.check()
+      if limit.hasPassed { throw failed("the server doesn't end its recovery", "") }
+      usleep(5_000)
+    }
+    // The control file names the new timeline with the next checkpoint only.
+    return try connection.query("SELECT pg_walfile_name(pg_current_wal_lsn())").scalar
+      .flatMap { WALSegmentName($0) }?.timeline
   }
 
   /// What `pg_controldata` prints of the cluster in `directory`.

@@ -45,10 +45,18 @@ struct RecoverySettings {
     }
     if request.target != .latest {
       lines.append(setting("recovery_target_inclusive", request.isExclusive ? "off" : "on"))
-      lines.append(setting("recovery_target_action", request.action.rawValue))
+      // Where this program follows the recovery, it promotes at the target itself: a server that is told to promote writes
+      // no checkpoint first, one that ends its recovery by this setting takes no queries until it has.
+      let action = request.starts && request.action == .promote ? .pause : request.action
+      lines.append(setting("recovery_target_action", action.rawValue))
     }
-    return lines
+    return lines + Self.replaySettings.map { setting($0.name, $0.value) }
   }
+
+  /// For the replay alone: no restartpoint, since a replay that is broken off begins anew in any case.
+  private static let replaySettings: [(name: String, value: String)] = [
+    ("checkpoint_timeout", "1d"), ("max_wal_size", "1TB"),
+  ]
 
   private func setting(_ name: String, _ value: String) -> String {
     "\(name) = '\(value.replacing("'", with: "''"))'"

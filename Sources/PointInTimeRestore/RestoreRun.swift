@@ -156,12 +156,13 @@ package struct RestoreRun {
           phase("probe")
         }
         report.rtoSeconds = (ContinuousClock.now - begin).seconds
+        if request.action == .promote { try RecoverySettings.removeRecoveryLines(target.directory, tree) }
         if report.isStarted {
+          if !request.isIsolated { try server.openToClients() }
           // What was reached counts, whether or not the catalogues can be asked.
           do throws(TidemarkError) { report.remarks += try server.collationRemarks() } catch {
             report.remarks.append("the collations' versions couldn't be compared: \(error.description)")
           }
-          if !request.isIsolated { try server.openToClients() }
           report.server = server
         }
       } catch {
@@ -169,7 +170,6 @@ package struct RestoreRun {
         throw error
       }
       if request.action == .promote {
-        try RecoverySettings.removeRecoveryLines(target.directory, tree)
         spool.stop()
         try Self.clear(spoolDirectory)
       }

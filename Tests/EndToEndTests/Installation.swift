@@ -61,6 +61,8 @@ final class Installation: Sendable {
     // An empty command leaves the segments to the test.
     options.archiveCommand = archives ? "\(root)/tidemark --config \(root)/tidemark.yaml wal-push %p" : ""
     options.settings["max_prepared_transactions"] = "4"
+    // So that a test still finds a segment in pg_wal after it was archived.
+    options.settings["wal_keep_size"] = "256MB"
     configure(&options)
     server = try PostgresServer(version, options)
     let yaml = """
@@ -97,7 +99,8 @@ final class Installation: Sendable {
   ) throws -> ProgramOutcome {
     let command = PostgresServer.unprivileged(
       "/usr/bin/env",
-      environment.map { "\($0.key)=\($0.value)" } + [
+      // Whoever runs the tests has a home that PostgreSQL's user can't read.
+      ["HOME=\(root)"] + environment.map { "\($0.key)=\($0.value)" } + [
         program, "--config", other ?? configuration, "--log-level", "warning",
       ]
         + arguments)

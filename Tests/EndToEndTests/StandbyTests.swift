@@ -83,7 +83,6 @@ struct StandbyTests {
       try eventually(.seconds(60)) { try standby.psql("SELECT count(*) FROM ledger WHERE id = \(id)") == "1" }
     }
     try server.psql("INSERT INTO ledger VALUES (2)")
-    try server.psql("SELECT pg_create_restore_point('split')")
     try installation.archiveWAL()
     #expect(try replays(2), "\(standby.log)")
     // The next segment's absence can't be proven now: a standby asks again, and lives (trap 24).
@@ -95,7 +94,7 @@ struct StandbyTests {
     try FileManager.default.moveItem(atPath: "\(root)/away", toPath: "\(root)/east")
     // A restored cluster takes over; the standby follows its timeline by the history in the archive (025).
     try server.stop()
-    let successor = try installation.successor("successor", ["--to-name", "split"])
+    let successor = try installation.successor("successor", ["--to-latest"])
     try successor.psql("INSERT INTO ledger VALUES (20)")
     try Installation.archiveWAL(successor)
     #expect(try replays(20), "\(standby.log)")
