@@ -67,7 +67,13 @@ package struct RecoveredServer: Sendable {
     let options = given.map { "-c \($0.name)=\(Self.quoted($0.value))" }.joined(separator: " ")
     let result = try run("pg_ctl", ["start", "-W", "-s", "-D", directory, "-l", log, "-o", options])
     guard result.succeeded else { throw failed("PostgreSQL didn't start", result.errorText) }
+    // pg_ctl doesn't wait for the process to make itself known, and ``stop()`` could miss one that hasn't yet.
+    let limit = Deadline.after(Self.appearanceLimit)
+    while Postmaster(in: directory) == nil, lastFatal() == nil, !limit.hasPassed { usleep(5_000) }
   }
+
+  /// How long the server's process may take to write its file.
+  private static let appearanceLimit = Duration.seconds(10)
 
   /// For the shell that pg_ctl starts the server with.
   private static func quoted(_ value: String) -> String { "'" + value.replacing("'", with: "'\\''") + "'" }

@@ -66,6 +66,7 @@ struct BadInputTests {
       "/no/such/file", "earlier backups")
     if geteuid() == 0 {
       try DurableFile.write([1], to: "\(root)/secret")
+      try #require(chown("\(root)/secret", 0, 0) == 0)
       try refuse(
         77, "local-permission",
         ["backup"] + configuration(("objectives:", "attachments: [\(root)/secret]\nobjectives:")),
