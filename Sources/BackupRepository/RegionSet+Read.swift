@@ -25,6 +25,7 @@ extension RegionSet {
     var damaged: [(region: Region, error: TidemarkError)] = []
     // Copies sealed to other keys. The list of wrapped keys isn't signed, so one copy may be spoilt where another opens.
     var closed: [(region: Region, error: TidemarkError)] = []
+    var localFailure: TidemarkError?
     var pause = Duration.milliseconds(100)
     while true {
       var lastFailure: TidemarkError?
@@ -42,7 +43,7 @@ extension RegionSet {
         asked.append(region)
         let limit = Deadline.after(regions.count > 1 ? limits.perRegion : limits.total).earlier(deadline)
         do throws(TidemarkError) {
-          let (result, bytes) = try readChecked(region, name, range, limit, meter, check)
+          let (result, bytes) = try readChecked(region, name, range, limit, meter, &localFailure, check)
           for other in closed {
             log.record(.damaged, region: other.region.name, object: name, detail: other.error.description)
           }
@@ -51,6 +52,8 @@ extension RegionSet {
           }
           return result
         } catch {
+          // A full disk is no region's fault, and no other region's copy helps.
+          if let localFailure { throw localFailure }
           switch error.code {
           case .objectNotFound:
             // Without the marker this isn't the repository, or not any more: its "not there" proves nothing.
@@ -92,7 +95,7 @@ extension RegionSet {
 
   private func readChecked<Result>(
     _ region: Region, _ name: ObjectName, _ range: ByteRange?, _ deadline: Deadline, _ meter: StageMeter?,
-    _ check: (_ bytes: [UInt8], _ region: Region) throws -> Result
+    _ localFailure: inout TidemarkError?, _ check: (_ bytes: [UInt8], _ region: Region) throws -> Result
   ) throws(TidemarkError) -> (Result, [UInt8]) {
     var attempt = 0
     while true {
@@ -104,6 +107,10 @@ extension RegionSet {
       do throws(TidemarkError) {
         return (try mapErrors { try check(bytes, region) }, bytes)
       } catch {
+        if error.code == .localIO || error.code == .localPermission {
+          localFailure = error
+          throw error
+        }
         attempt += 1
         if attempt == 2 || error.code == .noKeyOpens { throw error }
       }

@@ -124,7 +124,7 @@ struct ArchiveCommandTests {
   /// 020_archive_status, and trap 13: the status says what the archiver does with it.
   @Test("a failing archive_command is counted, keeps the segment, and is made good by the next attempt")
   func archiveStatus() throws {
-    let installation = try Installation(.v15, usesS3: false, degradeAfter: "1h")
+    let installation = try Installation(.v15, usesS3: false, degradeAfter: "2s")
     let server = installation.server
     let root = installation.root
     try server.psql("CREATE TABLE t AS SELECT generate_series(1, 100) AS id")

@@ -7,6 +7,8 @@ import Testing
 
 @Suite("Timelines", .serialized)
 struct TimelineTests {
+  /// The control file names a new timeline with the next checkpoint only.
+  private static let timeline = "SELECT ltrim(left(pg_walfile_name(pg_current_wal_lsn()), 8), '0')"
   private static let rows = "SELECT string_agg(id::text, ',' ORDER BY id) FROM ledger"
 
   /// Each generation writes a row, a restore point `mid-N`, and a row that only this branch has.
@@ -31,7 +33,7 @@ struct TimelineTests {
     var lsnOnThird = ""
     for number in 2...5 {
       let server = try installation.successor("generation-\(number)", ["--to-name", "mid-\(number - 1)"])
-      let timeline = try server.psql("SELECT timeline_id FROM pg_control_checkpoint()")
+      let timeline = try server.psql(Self.timeline)
       #expect(timeline == "\(number)")
       if number == 3 {
         // A backup on the way to the newest timeline.
@@ -120,7 +122,7 @@ struct TimelineTests {
     }
     try installation.restore("early", ["--to-name", "early"]) { query in
       expectEqual(try query(Self.rows), "1,2")
-      expectEqual(try query("SELECT timeline_id FROM pg_control_checkpoint()"), "3")
+      expectEqual(try query(Self.timeline), "3")
     }
     // By PostgreSQL's own rules: restore_command without a plan, the latest timeline by default.
     let target = "\(installation.root)/third"
@@ -136,7 +138,7 @@ struct TimelineTests {
     try third.stop()
     try installation.restore("newest", []) { query in
       expectEqual(try query(Self.rows), "1,2,30")
-      expectEqual(try query("SELECT timeline_id FROM pg_control_checkpoint()"), "4")
+      expectEqual(try query(Self.timeline), "4")
     }
     try installation.restore("second-again", ["--timeline", "2"]) { query in
       expectEqual(try query(Self.rows), "1,2,3,20")
