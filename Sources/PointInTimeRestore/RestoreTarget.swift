@@ -94,6 +94,7 @@ package struct RestoreTarget: Sendable {
     // How the bytes divide among tablespaces isn't known before the file table is read: together they must fit.
     var existing = ""
     var free: Int64 = 0
+    var freeBesideData: Int64?
     var devices: Set<dev_t> = []
     for place in [directory] + tablespaces.values {
       var parent = place
@@ -105,6 +106,7 @@ package struct RestoreTarget: Sendable {
       }
       guard devices.insert(status.st_dev).inserted else { continue }
       free += Int64(space.f_bavail) * Int64(space.f_frsize)
+      freeBesideData = freeBesideData ?? free
       existing += existing.isEmpty ? parent : ", \(parent)"
     }
     let spool = min(plan.walByteCount, Int64(WALSpool.segmentCountMax) * Int64(plan.segmentSize.byteCount))
@@ -115,6 +117,13 @@ package struct RestoreTarget: Sendable {
         cause: "\(needed >> 20) MiB are needed, \(limit >> 20) MiB are allowed",
         kept: "everything: nothing was written",
         next: "raise the limit")
+    }
+    // The WAL goes beside the data directory, whatever the tablespaces take.
+    if let beside = freeBesideData, beside < spool * 2 {
+      throw TidemarkError(
+        .spaceInsufficient, "there is too little space for the restore", object: directory,
+        cause: "\(spool >> 19) MiB are needed for the WAL alone, \(beside >> 20) MiB are free",
+        kept: "everything: nothing was written", next: "choose a larger file system")
     }
     guard free >= needed else {
       throw TidemarkError(
