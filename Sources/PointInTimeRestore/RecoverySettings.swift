@@ -50,6 +50,9 @@ struct RecoverySettings {
       let action = request.starts && request.action == .promote ? .pause : request.action
       lines.append(setting("recovery_target_action", action.rawValue))
     }
+    // Only where this program promotes and takes the lines out again: in a server that an operator promotes by hand they
+    // would stay, and let the WAL grow without a checkpoint.
+    guard request.starts, request.action == .promote else { return lines }
     return lines + Self.replaySettings.map { setting($0.name, $0.value) }
   }
 
