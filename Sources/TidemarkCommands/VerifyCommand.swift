@@ -63,6 +63,10 @@ struct VerifyCommand: TidemarkCommand {
       counts: state.counts, findingCount: state.findingCount, findings: state.findings,
       events: repository.regions.log.events, regions: RegionReport.all(repository))
     try context.print(report) { text(report) }
+    CommandRecord.current.note(
+      findings: state.findings.map { finding in
+        "\(finding.kind.rawValue) \(finding.object)\(finding.region.map { " in \($0)" } ?? ""): \(finding.detail)"
+      })
     return report.ok ? 0 : ExitStatus.findings.rawValue
   }
 

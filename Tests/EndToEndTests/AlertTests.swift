@@ -31,118 +31,201 @@ struct AlertTests {
     }
   }
 
-  @Test("real failures make the alerts fire, and end: a region away, a failed backup, failed archiving")
-  func realFailures() throws {
-    let installation = try Installation(.v15, usesS3: false, degradeAfter: "1s")
-    let root = installation.root
-    let metrics = "\(root)/metrics"
-    try DurableFile.createDirectories(metrics, mode: 0o755)
-    try PostgresServer.give(metrics)
-    let yaml = try String(contentsOfFile: installation.configuration, encoding: .utf8)
-    try (yaml + "metrics: {textfile-directory: \(metrics)}\n").write(
-      toFile: installation.configuration, atomically: false, encoding: .utf8)
+  @Test("each alert is silent while all is well, and a real failure makes it fire") func realFailures() throws {
+    let world = try WatchedInstallation(Self.directory)
+    let (installation, prometheus, root) = (world.installation, world.prometheus, world.installation.root)
+    try installation.server.psql("CREATE TABLE campaigns AS SELECT 1 AS id")
     _ = try installation.json(["backup"])
     try installation.archiveWAL()
-    let prometheus = try Prometheus(metrics: metrics, rules: "\(Self.directory)/tidemark.yaml")
-    let became1 = try eventually(.seconds(60)) { try prometheus.has("tidemark_backup_last_success_timestamp_seconds") }
-    #expect(became1)
-    let quiet = try prometheus.firing()
-    #expect(quiet == [])
+    for command in ["check", "sync", "verify", "drill"] { _ = try installation.json([command]) }
+    for metric in ["tidemark_drill_rpo_seconds", "tidemark_objective_rto_seconds", "probe_ssl_earliest_cert_expiry"] {
+      let isThere = try eventually(.seconds(60)) { try prometheus.has(metric) }
+      #expect(isThere, "\(metric)")
+    }
+    try world.expectQuiet()
 
-    // One region goes away: archiving goes on, with debts.
-    try FileManager.default.moveItem(atPath: "\(root)/east", toPath: "\(root)/away")
+    try regionsAway(world)
+    try certificateEnds(world)
+    try badDrill(world)
+    try damagedPages(world)
+
+    // A copy is gone in one region: verify mends it, and says so. A gap: a segment is gone in both.
     try installation.archiveWAL()
-    let became2 = try eventually(.seconds(60)) { try prometheus.firing().contains("TidemarkRegionBehind") }
-    #expect(became2)
-    // Both: nothing is archived, and no backup is taken.
-    try FileManager.default.moveItem(atPath: "\(root)/west", toPath: "\(root)/away-west")
+    func remove(_ part: String, _ regions: [String]) throws {
+      let all = try ChildProcess.run("find", ["\(root)/east", "-path", "*/\(part)/*", "-type", "f"]).outputText
+      let last = String(try #require(all.split(separator: "\n").max()))
+      for region in regions {
+        try FileManager.default.removeItem(atPath: last.replacing("\(root)/east", with: "\(root)/\(region)"))
+      }
+    }
+    try remove("packs", ["east"])
+    let mended = try installation.json(["verify"], allowsFindings: true)
+    #expect(mended["ok"] as? Bool == false)
+    try world.expect(["Findings of verify"])
+    _ = try installation.json(["verify"])
+    try world.expectQuiet()
+    try remove("wal", ["east", "west"])
+    try installation.archiveWAL()
+    let gap = try installation.json(["check"], allowsFindings: true)
+    #expect(gap["ok"] as? Bool == false)
+    try world.expect(["Findings of check"])
+    #expect(world.seen == (try world.allAlerts()))
+  }
+
+  /// One region goes away, and archiving goes on with debts; then both, and nothing is archived or backed up any more.
+  private func regionsAway(_ world: WatchedInstallation) throws {
+    let (installation, root) = (world.installation, world.installation.root)
+    func move(_ from: String, _ to: String) throws {
+      try FileManager.default.moveItem(atPath: "\(root)/\(from)", toPath: "\(root)/\(to)")
+    }
+    try move("east", "away")
+    try installation.archiveWAL()
+    try world.expect(["RegionBehind"])
+    // The metric says for how long when a command ends.
+    try world.expect(["RegionFailing"], short: true) { _ = try installation.run(["sync"]) }
+    try move("west", "away-west")
     let backup = try installation.run(["backup"])
     #expect(!backup.succeeded)
     let segment = try installation.server.psql("SELECT pg_walfile_name(pg_current_wal_lsn())")
     _ = try installation.run(["wal-push", "\(installation.server.dataDirectory)/pg_wal/\(segment)"])
-    let failing: Set = ["TidemarkBackupFailed", "TidemarkArchivingFails"]
-    let became3 = try eventually(.seconds(60)) { try prometheus.firing().isSuperset(of: failing) }
-    #expect(became3)
-    try FileManager.default.moveItem(atPath: "\(root)/away-west", toPath: "\(root)/west")
-    try FileManager.default.moveItem(atPath: "\(root)/away", toPath: "\(root)/east")
+    try world.expect(["BackupFailed", "ArchivingFails"])
+    try world.expect(["BackupTooOld", "ArchivingStalled"], short: true)
+    try move("away-west", "west")
+    try move("away", "east")
     _ = try installation.json(["sync"])
     _ = try installation.json(["backup"])
     try installation.archiveWAL()
-    let became4 = try eventually(.seconds(60)) { try prometheus.firing().isEmpty }
-    #expect(became4)
+    try world.expectEnd(["BackupTooOld", "ArchivingStalled", "RegionFailing"], short: true)
+    try world.expectQuiet()
+  }
+
+  private func certificateEnds(_ world: WatchedInstallation) throws {
+    try world.endpoint.renew(world.nearlyOver)
+    try world.expect(["CertificateEnds"])
+    try world.endpoint.renew(world.good)
+    try world.expectQuiet()
+  }
+
+  /// Somebody emptied a table, archiving is broken, and the objective is more than this host can do.
+  private func badDrill(_ world: WatchedInstallation) throws {
+    let (installation, server) = (world.installation, world.installation.server)
+    try server.psql("TRUNCATE campaigns")
+    try installation.archiveWAL()
+    let command = try server.psql("SHOW archive_command")
+    try server.psql("ALTER SYSTEM SET archive_command = '/bin/false'")
+    try server.psql("SELECT pg_reload_conf()")
+    try server.psql("CREATE TABLE lost AS SELECT 1 AS id")
+    try world.configure("{rto: 100ms, rpo: 10ms}")
+    let drill = try installation.json(["drill"], allowsFindings: true)
+    #expect(drill["ok"] as? Bool == false)
+    try world.expect(["DrillFailed", "Findings of drill", "RecoveryTimeOverObjective", "DataLossOverObjective"])
+    try world.expect(["DrillOverdue"], short: true)
+    try server.psql("ALTER SYSTEM SET archive_command = '\(command)'")
+    try server.psql("SELECT pg_reload_conf()")
+    try server.psql("INSERT INTO campaigns VALUES (1)")
+    try installation.archiveWAL()
+    try world.configure(WatchedInstallation.objectives)
+    _ = try installation.json(["drill"])
+    try world.expectEnd(["DrillOverdue"], short: true)
+    try world.expectQuiet()
+  }
+
+  private func damagedPages(_ world: WatchedInstallation) throws {
+    let (installation, server) = (world.installation, world.installation.server)
+    try server.psql("CREATE TABLE spoilt AS SELECT g AS id, repeat('x', 100) AS t FROM generate_series(1, 5000) g")
+    let file = try server.psql("SELECT pg_relation_filepath('spoilt')")
+    try server.psql("CHECKPOINT")
+    let handle = try FileHandle(forUpdating: URL(filePath: "\(server.dataDirectory)/\(file)"))
+    try handle.seek(toOffset: 3 * 8192 + 4000)
+    try handle.write(contentsOf: Data("spoilt".utf8))
+    try handle.close()
+    let backup = try installation.run(["backup"])
+    #expect(backup.ending == .exited(65), "\(backup.errorText)")
+    try world.expect(["BackupSuspect", "BackupFailed"])
+    try server.psql("DROP TABLE spoilt")
+    try server.psql("CHECKPOINT")
+    _ = try installation.json(["backup"])
+    try world.expectQuiet()
   }
 }
 
-/// A real Prometheus that reads the metric files every second and waits for nothing before it fires.
-private final class Prometheus {
-  private let directory: TemporaryDirectory
-  private let files: ServerProcess
-  private let server: ServerProcess
+/// An installation whose metrics a Prometheus watches, and a region's endpoint whose certificate it watches.
+private final class WatchedInstallation {
+  static let objectives = "{rto: 5m, rpo: 1h}"
+  let installation: Installation
+  let prometheus: PrometheusServer
+  let endpoint: RenewableTLSServer
+  let good: TestCertificate
+  let nearlyOver: TestCertificate
+  private(set) var seen: Set<String> = []
+  private let rules: String
 
-  init(metrics: String, rules: String) throws {
-    let directory = try TemporaryDirectory()
-    let program = """
-      from glob import glob
-      from http.server import BaseHTTPRequestHandler, HTTPServer
-      from sys import argv
-      class Handler(BaseHTTPRequestHandler):
-          def do_GET(self):
-              text = "".join(open(name).read() for name in sorted(glob(argv[2] + "/*.prom")))
-              seen, lines = set(), []
-              for line in text.splitlines():
-                  if line.startswith("#") and line in seen:
-                      continue
-                  seen.add(line)
-                  lines.append(line)
-              self.send_response(200)
-              self.send_header("Content-Type", "text/plain; version=0.0.4")
-              self.end_headers()
-              self.wfile.write(("\\n".join(lines) + "\\n").encode())
-          def log_message(self, *_):
-              pass
-      HTTPServer(("127.0.0.1", int(argv[1])), Handler).serve_forever()
-      """
-    let files = try ServerProcess("/usr/bin/python3", logDirectory: directory.path) {
-      ["-c", program, "\($0)", metrics]
+  init(_ policies: String) throws {
+    installation = try Installation(.v15, usesS3: false, degradeAfter: "1s")
+    rules = "\(policies)/tidemark.yaml"
+    let metrics = "\(installation.root)/metrics"
+    try DurableFile.createDirectories(metrics, mode: 0o755)
+    try PostgresServer.give(metrics)
+    let policy = "\(installation.root)/drill.yaml"
+    let assertion =
+      "{name: campaigns, database: postgres, query: SELECT count(*) FROM campaigns, expectation: {at-least: 1}}"
+    try DurableFile.write(Array("assertions:\n  - \(assertion)\n".utf8), to: policy, mode: 0o644)
+    good = try TestCertificate(days: 60)
+    nearlyOver = try TestCertificate(days: 2)
+    endpoint = try RenewableTLSServer(good)
+    prometheus = try PrometheusServer(
+      metrics: metrics, policies: policies, region: endpoint.port,
+      authorities: [good.authorityPath, nearlyOver.authorityPath])
+    let yaml = try String(contentsOfFile: installation.configuration, encoding: .utf8)
+    let more = "metrics: {textfile-directory: \(metrics)}\ndrill: {memory: 128MiB, policy: \(policy)}\n"
+    try write(yaml + more)
+    try configure(Self.objectives)
+  }
+
+  private func write(_ text: String) throws {
+    try DurableFile.write(Array(text.utf8), to: installation.configuration, mode: 0o644)
+    try PostgresServer.give(installation.configuration)
+  }
+
+  func configure(_ objectives: String) throws {
+    let yaml = try String(contentsOfFile: installation.configuration, encoding: .utf8)
+    try write(yaml.replacing(/objectives: .*/, with: "objectives: \(objectives)"))
+  }
+
+  /// That these alerts come to fire. `meanwhile` is done between two looks.
+  func expect(_ names: Set<String>, short: Bool = false, meanwhile: () throws -> Void = {}) throws {
+    var firing: Set<String> = []
+    let fires = try eventually(.seconds(60)) {
+      try meanwhile()
+      firing = try prometheus.firing(short: short)
+      return firing.isSuperset(of: names)
     }
+    #expect(fires, "\(names) of \(firing)")
+    seen.formUnion(names.map { String($0.prefix { $0 != " " }) })
+  }
+
+  func expectEnd(_ names: Set<String>, short: Bool = false) throws {
+    var firing: Set<String> = []
+    let ended = try eventually(.seconds(60)) {
+      firing = try prometheus.firing(short: short)
+      return firing.isDisjoint(with: names)
+    }
+    #expect(ended, "\(names) of \(firing)")
+  }
+
+  /// That no alert fires, but for those whose ages are cut short.
+  func expectQuiet() throws {
+    var firing: Set<String> = []
+    let isQuiet = try eventually(.seconds(60)) {
+      firing = try prometheus.firing()
+      return firing.isEmpty
+    }
+    #expect(isQuiet, "\(firing)")
+  }
+
+  /// The names of all rules, less "Tidemark".
+  func allAlerts() throws -> Set<String> {
     let text = try String(contentsOfFile: rules, encoding: .utf8)
-    let hasty = text.split(separator: "\n", omittingEmptySubsequences: false)
-      .filter { !$0.trimmingCharacters(in: .whitespaces).hasPrefix("for:") }.joined(separator: "\n")
-    try hasty.replacing("interval: 1m", with: "interval: 1s").write(
-      toFile: "\(directory.path)/rules.yaml", atomically: false, encoding: .utf8)
-    try """
-    global: {scrape_interval: 1s, evaluation_interval: 1s}
-    rule_files: [rules.yaml]
-    scrape_configs: [{job_name: node, static_configs: [{targets: ["127.0.0.1:\(files.port)"]}]}]
-
-    """.write(toFile: "\(directory.path)/prometheus.yaml", atomically: false, encoding: .utf8)
-    server = try ServerProcess("/usr/bin/prometheus", logDirectory: directory.path) {
-      [
-        "--config.file=\(directory.path)/prometheus.yaml", "--storage.tsdb.path=\(directory.path)/data",
-        "--web.listen-address=127.0.0.1:\($0)",
-      ]
-    }
-    self.files = files
-    self.directory = directory
-  }
-
-  private func ask(_ path: String) throws -> [String: Any] {
-    let outcome = try ChildProcess.run(
-      "curl", ["--silent", "http://127.0.0.1:\(server.port)/api/v1/\(path)"], deadline: .after(.seconds(20)))
-    let document = (try? JSONSerialization.jsonObject(with: Data(outcome.output))) as? [String: Any]
-    return document?["data"] as? [String: Any] ?? [:]
-  }
-
-  func has(_ metric: String) throws -> Bool {
-    !((try ask("query?query=\(metric)")["result"] as? [Any])?.isEmpty ?? true)
-  }
-
-  /// The names of the alerts that fire.
-  func firing() throws -> Set<String> {
-    let alerts = try ask("alerts")["alerts"] as? [[String: Any]] ?? []
-    return Set(
-      alerts.filter { $0["state"] as? String == "firing" }.compactMap {
-        ($0["labels"] as? [String: Any])?["alertname"] as? String
-      })
+    return Set(text.matches(of: /alert: Tidemark(\w+)/).map { String($0.output.1) })
   }
 }

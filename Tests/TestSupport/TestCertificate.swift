@@ -9,14 +9,15 @@ package final class TestCertificate: Sendable {
   package let certificatePath: String
   package let keyPath: String
 
-  package init() throws(TidemarkError) {
+  /// - Parameter days: until the server's certificate ends.
+  package init(days: Int = 2) throws(TidemarkError) {
     temporary = try TemporaryDirectory()
     let directory = temporary.path
     authorityPath = "\(directory)/ca.crt"
     certificatePath = "\(directory)/server.crt"
     keyPath = "\(directory)/server.key"
     try Self.openssl([
-      "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+      "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "\(days)",
       "-subj", "/CN=Tidemark test authority", "-keyout", "\(directory)/ca.key", "-out", authorityPath,
     ])
     try Self.openssl([
@@ -27,7 +28,7 @@ package final class TestCertificate: Sendable {
     _ = try DurableFile.create(Array(names.utf8), at: "\(directory)/names")
     try Self.openssl([
       "x509", "-req", "-in", "\(directory)/server.csr", "-CA", authorityPath, "-CAkey", "\(directory)/ca.key",
-      "-CAcreateserial", "-days", "2", "-extfile", "\(directory)/names", "-out", certificatePath,
+      "-CAcreateserial", "-days", "\(days)", "-extfile", "\(directory)/names", "-out", certificatePath,
     ])
   }
 
