@@ -62,10 +62,10 @@ package struct SealedFooter: Sendable {
   }
 
   /// Reads the footer that is exactly `bytes`, of an object whose frames begin at `framesOffset` and end where the
-  /// footer begins, at `framesEnd`.
+  /// footer begins, at `framesEnd`; `nil` when that isn't known.
   /// - Throws: `object-damaged`.
   package static func parse(
-    _ bytes: ArraySlice<UInt8>, framesOffset: Int, framesEnd: Int
+    _ bytes: ArraySlice<UInt8>, framesOffset: Int, framesEnd: Int?
   ) throws(TidemarkError) -> SealedFooter {
     var reader = ByteReader(bytes, what: "the footer")
     let count = Int(try reader.integer(UInt32.self))
@@ -90,7 +90,7 @@ package struct SealedFooter: Sendable {
           codec: codec, offset: offset, storedByteCount: stored, plaintextByteCount: plaintext, digest: digest))
       offset += stored
     }
-    guard offset == framesEnd else { throw TidemarkError(.objectDamaged, "the frames don't fill the object") }
+    guard offset == framesEnd ?? offset else { throw TidemarkError(.objectDamaged, "the frames don't fill the object") }
     return SealedFooter(
       frames: frames, signature: Array(try reader.take(signatureByteCount)),
       signedBytes: Array(bytes.prefix(4 + count * frameEntryByteCount)), byteCount: bytes.count)

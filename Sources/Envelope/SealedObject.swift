@@ -74,10 +74,11 @@ package enum SealedObject {
   /// - Parameters:
   ///   - head: the first bytes, at least the header: ``SealedHeader/prefixByteCountMax`` always suffices.
   ///   - tail: the last bytes, at least the footer: ``SealedFooter/byteCount(endingWith:)`` says how many that are.
-  ///   - byteCount: the object's length, as the store tells it.
+  ///   - byteCount: the object's length, as the store tells it; `nil` for what its end says, which then has to prove true
+  ///     with the frames.
   /// - Throws: as ``verify(_:expectedName:expectedKind:trustedWriters:)``.
   package static func verify(
-    head: [UInt8], tail: [UInt8], byteCount: Int, expectedName: String, expectedKind: ObjectKind? = nil,
+    head: [UInt8], tail: [UInt8], byteCount: Int?, expectedName: String, expectedKind: ObjectKind? = nil,
     trustedWriters: [WriterPublicKey]
   ) throws(TidemarkError) -> VerifiedObject {
     try structure(
@@ -85,17 +86,19 @@ package enum SealedObject {
   }
 
   private static func structure(
-    head: [UInt8], tail: ArraySlice<UInt8>, byteCount: Int, _ name: String, _ kind: ObjectKind?,
+    head: [UInt8], tail: ArraySlice<UInt8>, byteCount: Int?, _ name: String, _ kind: ObjectKind?,
     _ trusted: [WriterPublicKey]
   ) throws(TidemarkError) -> VerifiedObject {
     do throws(TidemarkError) {
-      guard head.count <= byteCount, tail.count <= byteCount else {
+      guard head.count <= byteCount ?? head.count, tail.count <= byteCount ?? tail.count else {
         throw TidemarkError(.objectDamaged, "the object is shorter than what was read of it")
       }
       let header = try SealedHeader.parse(head)
       let footerByteCount = try SealedFooter.byteCount(endingWith: Array(tail.suffix(SealedFooter.trailerByteCount)))
-      let framesEnd = byteCount - footerByteCount
-      guard framesEnd >= header.byteCount else { throw TidemarkError(.objectDamaged, "header and footer overlap") }
+      let framesEnd = byteCount.map { $0 - footerByteCount }
+      guard framesEnd ?? header.byteCount >= header.byteCount else {
+        throw TidemarkError(.objectDamaged, "header and footer overlap")
+      }
       guard tail.count >= footerByteCount else { throw TidemarkError(.objectDamaged, "the footer is cut short") }
       let footer = try SealedFooter.parse(
         tail.suffix(footerByteCount), framesOffset: header.byteCount, framesEnd: framesEnd)

@@ -1,5 +1,6 @@
 // Writes the files of a backup: one pass over the file table, packs fetched in parallel from the regions, each block to
-// its place. Until the last step the directory has no pg_control, so a half-written one can't be started.
+// its place. Until the last step the directory has no pg_control, so a half-written one can't be started. In a delta
+// restore the blocks that a file has already are found by their digests and not fetched.
 import BackupRepository
 import Diagnostics
 import Envelope
@@ -12,6 +13,8 @@ package struct FileRestoreResult: Sendable {
   package var fileCount = 0
   package var byteCount: Int64 = 0
   package var packCount = 0
+  /// Bytes that were in place already.
+  package var keptByteCount: Int64 = 0
 }
 
 struct FileRestorer: Sendable {
@@ -31,23 +34,27 @@ struct FileRestorer: Sendable {
   /// Its input is the regions, its output the target's file system, its work opening and decompressing.
   let meter = StageMeter("files")
 
-  private struct PackID: Hashable, Sendable {
+  struct PackID: Hashable, Sendable {
     var label: Int
     var number: Int
   }
   /// Bytes of a frame's plaintext that go to a place in a file.
-  private struct Placement: Sendable {
+  struct Placement: Sendable {
     var frame: Int32
     var offset: Int32
     var byteCount: Int32
     var file: Int32
     var fileOffset: Int64
   }
-  private struct Window {
+  struct Window {
     var paths: [String] = []
     var placements: [PackID: [Placement]] = [:]
+    /// Files that have content to compare with.
+    var comparisons: [BlockComparison] = []
     var runCount = 0
   }
+
+  private var isDelta: Bool { target.deadCluster != nil }
 
   /// Writes everything but `pg_control` under its own name. Nothing is durable before ``synchronize()``.
   func run() throws(TidemarkError) -> FileRestoreResult {
@@ -59,19 +66,9 @@ struct FileRestorer: Sendable {
     var result = FileRestoreResult()
     var window = Window()
     let written = Counter()
-    for part in 1...backup.manifest.fileTableParts {
-      try Termination.check()
-      let name = backup.layout.fileTablePart(backup.label, part)
-      let (plaintext, _) = try repository.readSealed(.fileTable, name, limit: FileTable.partByteCountMax)
-      var decoder = try FileTablePartDecoder(plaintext)
-      guard decoder.blockSize == backup.manifest.blockSize else {
-        throw TidemarkError(
-          .objectDamaged, "the file table has another block size than the manifest", object: name.text)
-      }
-      while let entry = try decoder.next() {
-        try add(entry, &window, &result)
-        if window.runCount >= Self.windowRunCountMax { try write(&window, &result, written) }
-      }
+    try forEachEntry { (entry) throws(TidemarkError) in
+      try add(entry, &window, &result)
+      if window.runCount >= Self.windowRunCountMax { try write(&window, &result, written) }
     }
     try write(&window, &result, written)
     guard result.fileCount == backup.manifest.fileCount, result.byteCount == backup.manifest.databaseBytes else {
@@ -85,8 +82,27 @@ struct FileRestorer: Sendable {
     return result
   }
 
+  /// Reads the file table, a part at a time.
+  func forEachEntry(_ body: (FileTableEntry) throws(TidemarkError) -> Void) throws(TidemarkError) {
+    for part in 1...backup.manifest.fileTableParts {
+      try Termination.check()
+      let name = backup.layout.fileTablePart(backup.label, part)
+      let (plaintext, _) = try repository.readSealed(.fileTable, name, limit: FileTable.partByteCountMax)
+      var decoder = try FileTablePartDecoder(plaintext)
+      guard decoder.blockSize == backup.manifest.blockSize else {
+        throw TidemarkError(
+          .objectDamaged, "the file table has another block size than the manifest", object: name.text)
+      }
+      while let entry = try decoder.next() { try body(entry) }
+    }
+  }
+
+  /// PostgreSQL starts with these modes alone.
+  static func directoryMode(_ entry: FileTableEntry) -> mode_t { entry.mode & 0o050 == 0o050 ? 0o750 : 0o700 }
+  static func fileMode(_ entry: FileTableEntry) -> mode_t { entry.mode & 0o040 == 0o040 ? 0o640 : 0o600 }
+
   /// Where `path` of the file table lies on this host.
-  private func place(_ path: String) -> String {
+  func place(_ path: String) -> String {
     if path.hasPrefix("pg_tblspc/") {
       let parts = path.split(separator: "/", maxSplits: 2)
       if parts.count >= 2, let oid = UInt32(parts[1]), let location = target.tablespaces[oid] {
@@ -101,20 +117,25 @@ struct FileRestorer: Sendable {
   ) throws(TidemarkError) {
     let path = place(entry.path)
     switch entry.content {
-    case .directory:
-      // PostgreSQL starts with these modes alone.
-      try tree.makeDirectories(path, mode: entry.mode & 0o050 == 0o050 ? 0o750 : 0o700)
+    case .directory: try tree.makeDirectories(path, mode: Self.directoryMode(entry))
     case .symbolicLink:
       // Tablespaces' links are made from the manifest; `pg_wal` elsewhere becomes a directory here.
       if entry.path == "pg_wal" || entry.path == "pg_log" { try tree.makeDirectories(path) }
-    case .file(let byteCount, _, _, let runs):
-      try create(path, entry, byteCount)
+    case .file(let byteCount, _, let digests, let runs):
+      let oldByteCount = try create(path, entry, byteCount)
       result.fileCount += 1
       result.byteCount += byteCount
       let file = Int32(window.paths.count)
       window.paths.append(entry.path == Self.controlFile ? incompleteControlPath : path)
       // A file without blocks takes memory all the same.
       window.runCount += Self.runCountPerPath
+      let comparison = BlockComparison(
+        file: file, byteCount: byteCount, oldByteCount: oldByteCount, digests: oldByteCount > 0 ? digests : [],
+        runs: oldByteCount > 0 ? runs : [])
+      if oldByteCount > 0 {
+        window.comparisons.append(comparison)
+        window.runCount += digests.count / MemoryLayout<Placement>.size
+      }
       var position: Int64 = 0
       for run in runs {
         let count = Int(min(Int64(run.count * backup.manifest.blockSize), byteCount - position))
@@ -123,10 +144,10 @@ struct FileRestorer: Sendable {
         else {
           throw TidemarkError(.objectDamaged, "the file table names more than a frame holds", object: entry.path)
         }
-        window.placements[PackID(label: run.label, number: run.pack), default: []].append(
-          Placement(
-            frame: Int32(run.frame), offset: Int32(run.offset), byteCount: Int32(count), file: file,
-            fileOffset: position))
+        if oldByteCount == 0 {
+          window.placements[PackID(run), default: []].append(
+            Placement(run, offset: 0, byteCount: count, file: file, fileOffset: position))
+        }
         window.runCount += 1
         position += Int64(count)
       }
@@ -138,115 +159,22 @@ struct FileRestorer: Sendable {
 
   private var incompleteControlPath: String { "\(target.directory)/\(Self.controlFile).tidemark-incomplete" }
 
-  private func create(_ path: String, _ entry: FileTableEntry, _ byteCount: Int64) throws(TidemarkError) {
+  /// Makes the file, or in a delta restore takes the one that is there. Returns how many bytes of old content it has.
+  private func create(_ path: String, _ entry: FileTableEntry, _ byteCount: Int64) throws(TidemarkError) -> Int64 {
     let actual = entry.path == Self.controlFile ? incompleteControlPath : path
+    let isThere = isDelta && fileExists(actual)
     let parent = directoryName(actual)
-    if !isDirectory(parent) { try tree.makeDirectories(parent) }
+    if !isThere, !isDirectory(parent) { try tree.makeDirectories(parent) }
     let file = try OpenFile(
-      actual, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode: entry.mode & 0o040 == 0o040 ? 0o640 : 0o600)
+      actual, O_WRONLY | O_NOFOLLOW | (isThere ? 0 : O_CREAT | O_EXCL), mode: Self.fileMode(entry))
     try tree.give(file)
+    let old = isThere ? try file.byteCount() : 0
+    if isThere && fchmod(file.descriptor, Self.fileMode(entry)) != 0 {
+      throw systemError("cannot change the mode", actual)
+    }
     if ftruncate(file.descriptor, Int(byteCount)) != 0 { throw systemError("cannot set the file's size", actual) }
     try file.close()
-  }
-
-  /// Fetches the packs of the window in parallel and writes their blocks.
-  private func write(
-    _ window: inout Window, _ result: inout FileRestoreResult, _ written: Counter
-  ) throws(TidemarkError) {
-    let packs = window.placements.keys.sorted { ($0.label, $0.number) < ($1.label, $1.number) }
-    result.packCount += packs.count
-    let next = Counter()
-    let hasFailed = Cancellation()
-    let (paths, placements) = (window.paths, window.placements)
-    window = Window()
-    try withThreads("restore", count: threadCount, onFailure: { _ in hasFailed.cancel() }) { _ in
-      let buffer = UnsafeMutableRawBufferPointer.allocate(
-        byteCount: SealedObject.framePlaintextByteCountMax, alignment: 4096)
-      defer { buffer.deallocate() }
-      try meter.thread {
-        while !hasFailed.isCancelled {
-          try Termination.check()
-          let index = next.add(1) - 1
-          guard index < packs.count else { return }
-          try self.write(packs[index], placements[packs[index]] ?? [], paths, buffer)
-          self.progress(
-            Int64(written.add((placements[packs[index]] ?? []).reduce(0) { $0 + Int($1.byteCount) })))
-        }
-      }
-    }
-  }
-
-  private func write(
-    _ pack: PackID, _ placements: [Placement], _ paths: [String], _ scratch: UnsafeMutableRawBufferPointer
-  ) throws(TidemarkError) {
-    guard pack.label < backup.manifest.labels.count else {
-      throw TidemarkError(
-        .objectDamaged, "the file table names a backup that the manifest doesn't", object: backup.label.text)
-    }
-    let label = try BackupLabelName(backup.manifest.labels[pack.label])
-    let name = backup.layout.pack(label, pack.number)
-    let ordered = placements.sorted { ($0.frame, $0.offset) < ($1.frame, $1.offset) }
-    // The frames are opened within the check, so that a damaged one sends the read to the next region. Blocks that were
-    // written from a bad copy before are written again from the good one.
-    try repository.regions.read(name, limits: packLimits, meter: meter) { bytes, _ in
-      let object = try SealedObject.open(
-        bytes, expectedName: name.text, expectedKind: .pack, trustedWriters: repository.keys.trustedWriters,
-        identities: repository.keys.identities)
-      var reader = try OpenedObject.FrameReader(object)
-      var current: Int32 = -1
-      var openPath: Int32 = -1
-      var descriptor: Int32 = -1
-      defer { if descriptor >= 0 { close(descriptor) } }
-      for placement in ordered {
-        guard placement.frame < object.footer.frames.count else {
-          throw TidemarkError(
-            .objectDamaged, "the file table names a frame that the pack doesn't have", object: name.text)
-        }
-        let size = object.footer.frames[Int(placement.frame)].plaintextByteCount
-        guard Int(placement.offset) + Int(placement.byteCount) <= size else {
-          throw TidemarkError(
-            .objectDamaged, "the file table names bytes that the frame doesn't have", object: name.text)
-        }
-        let frame = UnsafeMutableRawBufferPointer(rebasing: scratch[..<size])
-        if placement.frame != current {
-          try reader.read(Int(placement.frame), into: frame)
-          current = placement.frame
-        }
-        if placement.file != openPath {
-          if descriptor >= 0 { close(descriptor) }
-          let path = paths[Int(placement.file)]
-          descriptor = try retryingInterrupts("cannot open the file", path) { () -> Int32 in
-            open(path, O_WRONLY | O_NOFOLLOW | O_CLOEXEC)
-          }
-          openPath = placement.file
-        }
-        try meter.waitingForOutput {
-          try Self.write(
-            frame[Int(placement.offset)..<Int(placement.offset) + Int(placement.byteCount)], to: descriptor,
-            at: placement.fileOffset, paths[Int(placement.file)])
-        }
-      }
-    }
-  }
-
-  private var packLimits: ReadLimits {
-    var limits = ReadLimits()
-    limits.total = .seconds(300)
-    return limits
-  }
-
-  private static func write(
-    _ bytes: Slice<UnsafeMutableRawBufferPointer>, to descriptor: Int32, at offset: Int64, _ path: String
-  ) throws(TidemarkError) {
-    var rest = UnsafeRawBufferPointer(rebasing: bytes)
-    var position = Int(offset)
-    while !rest.isEmpty {
-      let count = try retryingInterrupts("cannot write the file", path) { () -> Int in
-        pwrite(descriptor, rest.baseAddress!, rest.count, position)  // not empty, so it has a base address
-      }
-      rest = UnsafeRawBufferPointer(rebasing: rest[count...])
-      position += count
-    }
+    return min(old, byteCount)
   }
 
   private func linkTablespaces() throws(TidemarkError) {

@@ -17,16 +17,35 @@ package struct Postmaster: Sendable {
   package init?(in directory: String) {
     guard let bytes = try? readFile("\(directory)/postmaster.pid", limit: 4096),
       let line = String(decoding: bytes, as: UTF8.self).split(separator: "\n").first,
-      let pid = pid_t(line.filter { $0 != " " }), pid > 1, let real = Self.resolved(directory)
+      let pid = pid_t(line.filter { $0 != " " }), pid > 1, let real = resolvedPath(directory)
     else { return nil }
     self.pid = pid
     self.directory = real
     guard isOurs else { return nil }
   }
 
-  private var isOurs: Bool {
-    guard Self.link("/proc/\(pid)/cwd") == directory, let program = Self.link("/proc/\(pid)/exe") else { return false }
-    return baseName(program).hasPrefix("postgres")
+  private var isOurs: Bool { Self.directory(of: pid) == directory }
+
+  /// Where the process works, if it is PostgreSQL's and we may know.
+  private static func directory(of pid: pid_t) -> String? {
+    guard let program = linkTarget("/proc/\(pid)/exe"), baseName(program).hasPrefix("postgres") else { return nil }
+    return linkTarget("/proc/\(pid)/cwd")
+  }
+
+  /// Whether `pid` is known to be something else than a server in `directory`: a number that was given anew.
+  static func isElsewhere(_ pid: pid_t, _ directory: String) -> Bool {
+    guard linkTarget("/proc/\(pid)/exe") != nil, let real = resolvedPath(directory) else { return false }
+    return self.directory(of: pid) != real
+  }
+
+  /// Every process of PostgreSQL that we may see, with the directory in which it works. Backends outlive a postmaster
+  /// that was killed, and a postmaster outlives its file.
+  static func processes() -> [(pid: pid_t, directory: String)] {
+    let names = (try? directoryEntries("/proc")) ?? []
+    return names.compactMap { name in
+      guard let pid = pid_t(name), let directory = directory(of: pid) else { return nil }
+      return (pid, directory)
+    }
   }
 
   /// Ends the server at once and returns when its process is gone. Its children go with it.
@@ -39,17 +58,19 @@ package struct Postmaster: Sendable {
       usleep(20_000)
     }
   }
+}
 
-  private static func link(_ path: String) -> String? {
-    var buffer = [CChar](repeating: 0, count: 4096)
-    let count = readlink(path, &buffer, buffer.count)
-    guard count > 0, count < buffer.count else { return nil }
-    return String(decoding: buffer[..<count].map { UInt8(bitPattern: $0) }, as: UTF8.self)
-  }
+/// Where the symbolic link at `path` leads; `nil` when it is none, or may not be read.
+func linkTarget(_ path: String) -> String? {
+  var buffer = [CChar](repeating: 0, count: 4096)
+  let count = readlink(path, &buffer, buffer.count)
+  guard count > 0, count < buffer.count else { return nil }
+  return String(decoding: buffer[..<count].map { UInt8(bitPattern: $0) }, as: UTF8.self)
+}
 
-  private static func resolved(_ path: String) -> String? {
-    guard let real = realpath(path, nil) else { return nil }
-    defer { free(real) }
-    return String(cString: real)
-  }
+/// `path` without symbolic links; `nil` when it doesn't exist.
+func resolvedPath(_ path: String) -> String? {
+  guard let real = realpath(path, nil) else { return nil }
+  defer { free(real) }
+  return String(cString: real)
 }

@@ -272,7 +272,9 @@ package struct RecoveredServer: Sendable {
   }
 
   /// What an earlier run said isn't what the next one ends with.
-  func setLogAside() throws(TidemarkError) { try DurableFile.move(log, to: "\(log).before") }
+  func setLogAside() throws(TidemarkError) {
+    if fileExists(log) { try DurableFile.move(log, to: "\(log).before") }
+  }
 
   /// The last line of the server's log that says why it ended. Refused logins while it starts are none.
   private func lastFatal() -> String? {

@@ -51,6 +51,8 @@ package struct RestoreRequest: Sendable {
   /// A scratch copy: nobody but this program reaches the server, and it touches nothing outside its directory. See
   /// `RecoverySettings.isolation`.
   package var isIsolated = false
+  /// The target may hold the same cluster, stopped: what is there already isn't fetched.
+  package var isDelta = false
   /// More settings for the server's command line, where they outrank every file.
   package var serverSettings: [(name: String, value: String)] = []
 

@@ -12,6 +12,17 @@ package struct RestorePhase: Sendable, Codable, Equatable {
   package var bytes: Int64
 }
 
+/// What of a cluster that was there a delta restore used.
+package struct DeltaReport: Sendable, Codable, Equatable {
+  /// Bytes of files that were as in the backup.
+  package var keptBytes: Int64 = 0
+  /// Bytes of files that were written.
+  package var writtenBytes: Int64 = 0
+  package var removedFiles = 0
+  /// Where the cluster's own WAL is kept, and tablespaces that the backup doesn't have.
+  package var setAside: [String] = []
+}
+
 package struct RestoreReport: Sendable {
   package var plan: RestorePlan
   package var phases: [RestorePhase] = []
@@ -21,6 +32,8 @@ package struct RestoreReport: Sendable {
   package var isStarted = false
   package var isPaused = false
   package var fileCount = 0
+  /// What a delta restore found and did; `nil` where there was nothing to compare with.
+  package var delta: DeltaReport?
   /// Commands for a shell, in their order.
   package var nextSteps: [String] = []
   /// Where the time of files and WAL went.
@@ -77,7 +90,7 @@ package struct RestoreRun {
       guard !request.starts else { throw error }
       host.binDirectory = nil
     }
-    return (plan, host, try RestoreTarget(request, plan))
+    return (plan, host, try RestoreTarget(request, plan, configured: host.dataDirectory))
   }
 
   /// - Parameter onFailure: is given what was done before the error that is then thrown.
@@ -86,19 +99,30 @@ package struct RestoreRun {
     var report = RestoreReport(plan: plan)
     do throws(TidemarkError) { try carryOut(&report, host, target) } catch {
       onFailure(report)
-      throw error
+      throw broken(error, target)
     }
     return report
   }
 
+  /// What is said of a directory that was left without its control file.
+  private func broken(_ error: TidemarkError, _ target: RestoreTarget) -> TidemarkError {
+    guard !request.isIsolated, error.code != .locked, !fileExists("\(target.directory)/\(FileRestorer.controlFile)"),
+      let mark = try? UnfinishedRestore(in: target.sideDirectory)
+    else { return error }
+    let kept = ["the repository, unchanged"] + mark.setAside.filter(fileExists)
+    return error.with(
+      kept: kept.joined(separator: "; "),
+      next: "repeat the restore with --delta to continue it: until then nothing can be started in \(target.directory)")
+  }
+
   private func carryOut(
-    _ report: inout RestoreReport, _ host: RestoreHost, _ target: RestoreTarget
+    _ report: inout RestoreReport, _ host: RestoreHost, _ examined: RestoreTarget
   ) throws(TidemarkError) {
-    var mark = begin
+    var last = begin
     func phase(_ name: String, _ bytes: Int64 = 0) {
       let now = ContinuousClock.now
-      report.phases.append(RestorePhase(name: name, seconds: (now - mark).seconds, bytes: bytes))
-      mark = now
+      report.phases.append(RestorePhase(name: name, seconds: (now - last).seconds, bytes: bytes))
+      last = now
     }
     let plan = report.plan
     let tree = try OwnedTree(userName: host.osUser)
@@ -107,12 +131,14 @@ package struct RestoreRun {
     phase("plan")
     progress("restoring \(plan.backup.label) to \(request.target.description)")
 
-    let spoolDirectory = target.spoolDirectory
-    try tree.makeDirectories(directoryName(target.directory), mode: 0o755)
+    let spoolDirectory = examined.spoolDirectory
+    try tree.makeDirectories(directoryName(examined.directory), mode: 0o755)
     try tree.makeDirectories(spoolDirectory)
-    let lockPath = "\(target.sideDirectory)/lock"
+    let lockPath = "\(examined.sideDirectory)/lock"
     let lock = try FileLock(lockPath, purpose: "a restore into this directory")
     try tree.give(lockPath)
+    // Another restore may have come to its end, and its server be running, since this one looked.
+    let target = try RestoreTarget(request, plan, configured: host.dataDirectory)
     try Self.clear(spoolDirectory)
     try DurableFile.remove("\(target.sideDirectory)/tablespaces")
     let planFile = RecoveryPlanFile(
@@ -122,9 +148,16 @@ package struct RestoreRun {
       isIsolated: request.isIsolated ? true : nil, end: plan.end?.description)
     try tree.write(String(decoding: try planFile.encoded(), as: UTF8.self), to: "\(target.sideDirectory)/plan.json")
 
+    var mark = UnfinishedRestore(systemIdentifier: plan.backup.manifest.systemIdentifier)
+    mark.tablespaces = (target.deadCluster?.tablespaces ?? [:]).merging(target.tablespaces) { $1 }
+    mark.setAside = target.deadCluster?.setAside ?? []
+    try mark.write(in: target.sideDirectory, tree)
+    CrashPoint.reach("restore.after-mark")
+
     let tablespaces = TablespaceGuard(
       sideDirectory: target.sideDirectory, tree: tree, isIsolated: request.isIsolated,
       isTheCluster: host.dataDirectory == target.directory, end: plan.end)
+    try tablespaces.own(target.laterTablespaces)
     let spool = WALSpool(repository, plan, directory: spoolDirectory, tree: tree, tablespaces: tablespaces)
     if request.starts { try spool.start() }
     defer { spool.stop() }
@@ -132,19 +165,32 @@ package struct RestoreRun {
     let restorer = FileRestorer(
       repository: repository, backup: plan.backup, target: target, tree: tree, threadCount: request.workerCount
     ) { [progress] written in progress("files: \(written >> 20) of \(total >> 20) MiB") }
+    var prepared: DeltaPreparation.Outcome?
+    if let cluster = target.deadCluster {
+      progress("removing what the backup doesn't have")
+      prepared = try DeltaPreparation(cluster: cluster, target: target, tree: tree, restorer: restorer).run(&mark)
+    }
     let files = try restorer.run()
     report.fileCount = files.fileCount
     phase("files", files.byteCount)
+    if let prepared {
+      report.remarks += prepared.remarks
+      report.delta = DeltaReport(
+        keptBytes: files.keptByteCount, writtenBytes: files.byteCount - files.keptByteCount,
+        removedFiles: prepared.removedFileCount, setAside: prepared.setAside)
+    }
     try restorer.synchronize()
     let settings = RecoverySettings(request: request, plan: plan, host: host, target: target, tree: tree)
     try remapTablespaces(target, tree)
     try settings.write(port: port)
     try restorer.completeControlFile()
+    try UnfinishedRestore.remove(in: target.sideDirectory)
     phase("sync")
 
     if request.starts {
       let server = RecoveredServer(settings: settings, port: port)
       do throws(TidemarkError) {
+        try server.setLogAside()
         try server.start()
         phase("start")
         report.reached = try follow(server, spool, &report.remarks)

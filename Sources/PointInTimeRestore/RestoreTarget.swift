@@ -1,5 +1,5 @@
-// The directories that a restore writes into. They are refused unless they are empty: neither a running cluster nor
-// anybody's tablespace is ever written over.
+// The directories that a restore writes into. They are refused unless they are empty, or for a delta restore those of the
+// same cluster: neither a running cluster nor anybody else's tablespace is ever written over.
 import BackupRepository
 import Diagnostics
 import Glibc
@@ -11,13 +11,16 @@ package struct RestoreTarget: Sendable {
   package let directory: String
   /// Tablespace oid → location on this host.
   package let tablespaces: [UInt32: String]
+  /// What a delta restore writes over.
+  let deadCluster: DeadCluster?
   /// Beside the data directory, on the same file system: the plan, the WAL spool, the server's log.
   package var sideDirectory: String { "\(directory).tidemark" }
   var spoolDirectory: String { "\(sideDirectory)/spool" }
 
   /// Checks everything and writes nothing.
-  /// - Throws: `target-in-use`, `target-not-empty`, `usage`, `space-insufficient`.
-  package init(_ request: RestoreRequest, _ plan: RestorePlan) throws(TidemarkError) {
+  /// - Parameter configured: the data directory of the configuration.
+  /// - Throws: `target-in-use`, `target-not-empty`, `usage`, `space-insufficient`, `system-identifier-foreign`.
+  package init(_ request: RestoreRequest, _ plan: RestorePlan, configured: String?) throws(TidemarkError) {
     guard request.targetDirectory.hasPrefix("/") else {
       throw TidemarkError(.usage, "the target directory must be an absolute path", object: request.targetDirectory)
     }
@@ -25,7 +28,15 @@ package struct RestoreTarget: Sendable {
     while path.count > 1 && path.hasSuffix("/") { path.removeLast() }
     directory = path
     try Self.requireUnused(path)
-    try Self.requireEmpty(path, what: "the target directory")
+    deadCluster = request.isDelta ? try Self.deadCluster(path, plan.backup.manifest) : nil
+    if deadCluster == nil {
+      let isUnfinished = fileExists(path) ? try UnfinishedRestore(in: "\(path).tidemark") != nil : false
+      try Self.requireEmpty(
+        path, what: "the target directory",
+        next: isUnfinished
+          ? "a restore into it didn't come to its end: repeat it with --delta to continue, or empty the directory"
+          : "choose an empty directory, or move its contents away; for the same cluster's own: --delta")
+    }
     let known = Set(plan.backup.manifest.tablespaces.map(\.location))
     if let unknown = request.tablespaceMap.keys.first(where: { !known.contains($0) }) {
       throw TidemarkError(
@@ -34,26 +45,31 @@ package struct RestoreTarget: Sendable {
     }
     var tablespaces: [UInt32: String] = [:]
     for tablespace in plan.backup.manifest.tablespaces {
+      let own = deadCluster?.tablespaces[tablespace.oid]
       let elsewhere = request.tablespaceDirectory.map { "\($0)/\(tablespace.oid)" }
-      let wanted = request.tablespaceMap[tablespace.location] ?? elsewhere ?? tablespace.location
+      let wanted = request.tablespaceMap[tablespace.location] ?? own ?? elsewhere ?? tablespace.location
       guard wanted.hasPrefix("/") else {
         throw TidemarkError(.usage, "a tablespace's new location must be an absolute path", object: wanted)
       }
       let location = try SafePath.absolute(wanted.utf8)
-      try Self.requireEmpty(
-        location, what: "the tablespace's location",
-        next: "put it elsewhere: --tablespace-map \(tablespace.location)=/NEW/LOCATION")
+      if location != own || !DeadCluster.isReal(location, S_IFDIR) {
+        try Self.requireEmpty(
+          location, what: "the tablespace's location",
+          next: "put it elsewhere: --tablespace-map \(tablespace.location)=/NEW/LOCATION")
+      }
       tablespaces[tablespace.oid] = location
     }
     self.tablespaces = tablespaces
     try requireApart()
+    try deadCluster?.requireUnused(configured: configured, using: tablespaces.values + laterTablespaces)
     try requireSpace(plan, limit: request.byteCountMax)
   }
 
-  private static func requireUnused(_ path: String) throws(TidemarkError) {
+  /// - Throws: `target-in-use` when the process that the server's own file names may be a server there.
+  static func requireUnused(_ path: String) throws(TidemarkError) {
     guard fileExists("\(path)/postmaster.pid"), let bytes = try? readFile("\(path)/postmaster.pid", limit: 4096),
       let pid = String(decoding: bytes, as: UTF8.self).split(separator: "\n").first.flatMap({ pid_t($0) }),
-      kill(pid, 0) == 0 || errno == EPERM
+      kill(pid, 0) == 0 || errno == EPERM, !Postmaster.isElsewhere(pid, path)
     else { return }
     throw TidemarkError(
       .targetInUse, "a PostgreSQL server runs in the target directory", object: path, cause: "its process is \(pid)",
@@ -61,7 +77,7 @@ package struct RestoreTarget: Sendable {
   }
 
   private static func requireEmpty(
-    _ path: String, what: String, next: String = "choose an empty directory, or move its contents away"
+    _ path: String, what: String, next: String
   ) throws(TidemarkError) {
     var status = stat()
     guard lstat(path, &status) == 0 else { return }
@@ -109,6 +125,8 @@ package struct RestoreTarget: Sendable {
       freeBesideData = freeBesideData ?? free
       existing += existing.isEmpty ? parent : ", \(parent)"
     }
+    // What is written over or removed makes room.
+    free += try reusableByteCount(plan.backup.manifest)
     let spool = min(plan.walByteCount, Int64(WALSpool.segmentCountMax) * Int64(plan.segmentSize.byteCount))
     let needed = plan.byteCount + plan.byteCount / 50 + spool * 2
     if let limit, needed > limit {

@@ -39,6 +39,12 @@ package final class TablespaceGuard: Sendable {
     self.tree = tree
   }
 
+  /// Lets the replay create tablespaces in `locations`, which are the restored cluster's own.
+  func own(_ locations: [String]) throws(TidemarkError) {
+    if locations.isEmpty { return }
+    try tree.write(locations.map { "\($0)\n" }.joined(), to: record)
+  }
+
   /// Examines a segment before it is handed out. Segments come in any order, but each before PostgreSQL gets it.
   /// - Throws: `path-unsafe` for a tablespace whose location is in use.
   package func inspect(_ name: WALSegmentName, _ bytes: [UInt8], _ size: WALSegmentSize) throws(TidemarkError) {

@@ -14,7 +14,7 @@ struct RestoreCommand: TidemarkCommand {
     commandName: "restore", abstract: "Restore to a moment, start PostgreSQL, and measure the recovery time.",
     discussion: "Without a target the end of the archived WAL is restored. After it the server is promoted.")
   @OptionGroup var global: GlobalOptions
-  @Option(help: "An empty directory for the data.") var targetDirectory: String
+  @Option(help: "An empty directory for the data, or with --delta the cluster's own.") var targetDirectory: String
   @Option(help: "A moment with its zone: '2026-11-24 03:15:00+01'.") var toTime: String?
   @Option(help: "A WAL position: 16/B374D848.") var toLsn: String?
   @Option(help: "A transaction's number.") var toXid: UInt64?
@@ -29,6 +29,7 @@ struct RestoreCommand: TidemarkCommand {
   @Option(help: "promote, pause or shutdown.") var targetAction = TargetAction.promote
   @Flag(help: "Restore the files and don't start PostgreSQL.") var noStart = false
   @Option(help: "The port of the restored server.") var port: Int?
+  @Flag(help: "Write over the stopped cluster there: only what differs is fetched.") var delta = false
   @Flag(help: "Print the plan and write nothing.") var planOnly = false
   @Flag(help: "Print how long each stage worked and waited.") var profile = false
   @Option(help: "The lineage: the system identifier.") var systemIdentifier: String?
@@ -54,6 +55,7 @@ struct RestoreCommand: TidemarkCommand {
     var targetDirectory: String
     var started: Bool
     var bytes: Int64
+    var delta: DeltaReport?
     var walSegments: Int
     var regionsNotAsked: [String]
     var nextSteps: [String]
@@ -91,7 +93,8 @@ struct RestoreCommand: TidemarkCommand {
       phases: result.phases, rtoSeconds: result.rtoSeconds, objectiveSeconds: objective,
       met: planOnly ? nil : objective.map { result.rtoSeconds <= $0 }, regions: RegionReport.all(repository),
       events: repository.regions.log.events, port: result.port, targetDirectory: request.targetDirectory,
-      started: result.isStarted, bytes: result.plan.byteCount, walSegments: result.plan.segments.count,
+      started: result.isStarted, bytes: result.plan.byteCount, delta: result.delta,
+      walSegments: result.plan.segments.count,
       regionsNotAsked: result.plan.regionsNotAsked, nextSteps: result.nextSteps,
       profile: result.profile, remarks: result.remarks)
     for remark in report.remarks { context.logger.warning("restore: \(remark)") }
@@ -119,6 +122,7 @@ struct RestoreCommand: TidemarkCommand {
     request.action = targetAction
     request.starts = !noStart
     request.port = port
+    request.isDelta = delta
     if let systemIdentifier {
       guard let identifier = SystemIdentifier(text: systemIdentifier) else {
         throw TidemarkError(.usage, "not a system identifier", object: systemIdentifier)
@@ -150,6 +154,11 @@ struct RestoreCommand: TidemarkCommand {
   private func text(_ report: Report, _ result: RestoreReport) -> String {
     var lines = ["backup \(report.backup), target: \(report.target), timeline \(result.plan.targetTimeline)"]
     lines.append("files: \(Size(report.bytes)), WAL: up to \(report.walSegments) segments")
+    if let delta = report.delta {
+      lines.append(
+        "in place: \(Size(delta.keptBytes)) kept, \(Size(delta.writtenBytes)) written, \(delta.removedFiles) files removed"
+      )
+    }
     if !report.regionsNotAsked.isEmpty {
       lines.append(
         "regions that couldn't be asked: \(report.regionsNotAsked.joined(separator: ", ")); the end of WAL is what the others hold"

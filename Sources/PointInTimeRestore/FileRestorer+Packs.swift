@@ -1,0 +1,78 @@
+// Fetches packs and writes their blocks. Of a pack that a delta restore needs little of, only that is fetched.
+import BackupRepository
+import Diagnostics
+import Envelope
+import Glibc
+import SystemSupport
+
+extension FileRestorer {
+  /// Fetches the packs of the window in parallel and writes their blocks.
+  func write(
+    _ window: inout Window, _ result: inout FileRestoreResult, _ written: Counter
+  ) throws(TidemarkError) {
+    try compare(&window, &result, written)
+    let packs = window.placements.keys.sorted { ($0.label, $0.number) < ($1.label, $1.number) }
+    result.packCount += packs.count
+    let next = Counter()
+    let hasFailed = Cancellation()
+    let (paths, placements) = (window.paths, window.placements)
+    window = Window()
+    try withThreads("restore", count: threadCount, onFailure: { _ in hasFailed.cancel() }) { _ in
+      let buffer = UnsafeMutableRawBufferPointer.allocate(
+        byteCount: SealedObject.framePlaintextByteCountMax, alignment: 4096)
+      defer { buffer.deallocate() }
+      try meter.thread {
+        while !hasFailed.isCancelled {
+          try Termination.check()
+          let index = next.add(1) - 1
+          guard index < packs.count else { return }
+          try self.write(packs[index], placements[packs[index]] ?? [], paths, buffer)
+          self.progress(
+            Int64(written.add((placements[packs[index]] ?? []).reduce(0) { $0 + Int($1.byteCount) })))
+        }
+      }
+    }
+  }
+
+  private func write(
+    _ pack: PackID, _ placements: [Placement], _ paths: [String], _ scratch: UnsafeMutableRawBufferPointer
+  ) throws(TidemarkError) {
+    guard pack.label < backup.manifest.labels.count else {
+      throw TidemarkError(
+        .objectDamaged, "the file table names a backup that the manifest doesn't", object: backup.label.text)
+    }
+    let label = try BackupLabelName(backup.manifest.labels[pack.label])
+    let name = backup.layout.pack(label, pack.number)
+    let ordered = placements.sorted { ($0.frame, $0.offset) < ($1.frame, $1.offset) }
+    if target.deadCluster != nil, try PackFrames(self, name, ordered, paths).write(scratch) { return }
+    // The frames are opened within the check, so that a damaged one sends the read to the next region. Blocks that were
+    // written from a bad copy before are written again from the good one.
+    try repository.regions.read(name, limits: Self.packLimits, meter: meter) { bytes, _ in
+      let object = try SealedObject.open(
+        bytes, expectedName: name.text, expectedKind: .pack, trustedWriters: repository.keys.trustedWriters,
+        identities: repository.keys.identities)
+      var reader = try OpenedObject.FrameReader(object)
+      var writer = PlacementWriter(paths, meter)
+      var current: Int32 = -1
+      for placement in ordered {
+        guard object.footer.frames.indices.contains(Int(placement.frame)) else {
+          throw TidemarkError(
+            .objectDamaged, "the file table names a frame that the pack doesn't have", object: name.text)
+        }
+        let size = object.footer.frames[Int(placement.frame)].plaintextByteCount
+        let frame = UnsafeMutableRawBufferPointer(rebasing: scratch[..<size])
+        if placement.frame != current {
+          try reader.read(Int(placement.frame), into: frame)
+          current = placement.frame
+        }
+        try writer.write(placement, of: UnsafeRawBufferPointer(frame), name.text)
+      }
+    }
+  }
+
+  static var packLimits: ReadLimits {
+    var limits = ReadLimits()
+    limits.total = .seconds(300)
+    return limits
+  }
+}
