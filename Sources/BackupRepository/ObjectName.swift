@@ -55,6 +55,7 @@ package struct LineageLayout: Sendable, Hashable {
   package var holdsPrefix: String { prefix + "holds/" }
   package var releasesPrefix: String { prefix + "releases/" }
   package var drillsPrefix: String { prefix + "drills/" }
+  package var rewrapsPrefix: String { prefix + "rewraps/" }
 
   package func manifest(_ label: BackupLabelName) -> ObjectName {
     ObjectName(trusted: "\(backupsPrefix)\(label)/manifest")

@@ -35,6 +35,7 @@ package final class Repository: Sendable {
   package let stateDirectory: String
   package let compressionLevel: Int
   package let logger: Logger
+  private let rewraps: RewrapShelf
 
   package init(
     layout: ClusterLayout, regions: RegionSet, keys: RepositoryKeys, stateDirectory: String, compressionLevel: Int,
@@ -46,6 +47,7 @@ package final class Repository: Sendable {
     self.stateDirectory = stateDirectory
     self.compressionLevel = compressionLevel
     self.logger = logger
+    rewraps = RewrapShelf(regions, keys)
   }
 
   /// The same repository, reading from one region alone.
@@ -110,11 +112,24 @@ package final class Repository: Sendable {
     meter: StageMeter? = nil
   ) throws(TidemarkError) -> (plaintext: [UInt8], sealed: [UInt8]) {
     try regions.read(name, mends: mends, limits: limits, meter: meter) { bytes, _ in
-      let opened = try SealedObject.open(
-        bytes, expectedName: name.text, expectedKind: kind, trustedWriters: self.keys.trustedWriters,
-        identities: self.keys.openers)
-      return (try opened.readAll(limit: limit), bytes)
+      (try self.open(kind, name, bytes).readAll(limit: limit), bytes)
     }
+  }
+
+  /// Checks and opens an object that was read: with a key of this host, or with one that was wrapped anew for it. Nothing
+  /// is asked of the regions unless the header alone doesn't suffice.
+  /// - Throws: as ``SealedObject/open(_:expectedName:expectedKind:trustedWriters:identities:rewrapped:)``, and
+  ///   `region-unreachable` when it isn't known whether the key was wrapped anew.
+  package func open(_ kind: ObjectKind, _ name: ObjectName, _ bytes: [UInt8]) throws(TidemarkError) -> OpenedObject {
+    try SealedObject.open(
+      bytes, expectedName: name.text, expectedKind: kind, trustedWriters: keys.trustedWriters,
+      identities: keys.openers
+    ) { header throws(TidemarkError) in try self.rewraps.key(name, header) }
+  }
+
+  /// The same for an object of which head and end were read and checked.
+  package func unlock(_ name: ObjectName, _ verified: VerifiedObject) throws(TidemarkError) -> UnlockedObject {
+    try verified.unlock(keys.openers) { header throws(TidemarkError) in try self.rewraps.key(name, header) }
   }
 }
 

@@ -5,7 +5,7 @@ import Diagnostics
 import Foundation
 
 /// 32 bytes that seal one object. Wiped when the last copy goes.
-struct DataKey: Sendable {
+package struct DataKey: Sendable {
   private static let suite = HPKE.Ciphersuite(
     kem: .Curve25519_HKDF_SHA256, kdf: .HKDF_SHA256, aead: .AES_GCM_256)
   static let info = Array("tidemark data key v1".utf8)

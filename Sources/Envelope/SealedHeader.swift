@@ -16,6 +16,11 @@ package enum ObjectKind: UInt8, Sendable, CaseIterable {
   case hold = 10
   case release = 11
   case lease = 12
+  case rewrap = 13
+
+  /// The format version of an object of this kind. Kinds came with versions, so that a reader from before refuses what it
+  /// doesn't know by name, and goes on reading everything else.
+  var formatVersion: UInt8 { self == .rewrap ? 2 : 1 }
 }
 
 /// What a header says in clear about the plaintext. Only WAL has a digest here: it must be compared by hosts that can't
@@ -88,7 +93,7 @@ struct WrappedKey: Sendable, Equatable {
 /// The head of an object, checked for structure. Nothing in it is proven before the signature is: see ``SealedObject``.
 package struct SealedHeader: Sendable {
   static let magic = Array("TIDEMARK".utf8)
-  static let version: UInt8 = 1
+  static let versions: ClosedRange<UInt8> = 1...2
   static let fixedByteCount = 20
   private static let signedByteCountMax = 8 << 10
   private static let nameByteCountMax = 1024
@@ -112,6 +117,15 @@ package struct SealedHeader: Sendable {
 
   package var recipients: [KeyID] { wrappedKeys.map(\.recipient) }
 
+  /// What stays the same when keys are wrapped anew, and stands for this object alone.
+  package var digest: SHA256Digest { SHA256Digest.of(signedBytes) }
+
+  /// The data key, with the first identity that it is wrapped for.
+  /// - Throws: `no-key-opens`, `object-damaged`.
+  package func dataKey(_ identities: [Identity]) throws(TidemarkError) -> DataKey {
+    try DataKey.unwrap(self, headerDigest: digest, identities)
+  }
+
   /// The signed bytes of a new object.
   /// - Throws: `internal-fault` when name or attributes are too long.
   static func signedBytes(
@@ -130,7 +144,7 @@ package struct SealedHeader: Sendable {
     guard signed.count <= signedByteCountMax else {
       throw TidemarkError(.internalFault, "an object's attributes are too long", object: name)
     }
-    var bytes = magic + [version, kind.rawValue, 0, 0]
+    var bytes = magic + [kind.formatVersion, kind.rawValue, 0, 0]
     bytes.append(bigEndian: UInt32(signed.count))
     bytes.append(bigEndian: UInt32(0))
     return bytes + signed
@@ -223,12 +237,14 @@ package struct SealedHeader: Sendable {
         throw TidemarkError(.objectDamaged, "this isn't a sealed object: it doesn't begin with 'TIDEMARK'")
       }
       let version = try reader.integer(UInt8.self)
-      guard version == SealedHeader.version else {
+      guard versions.contains(version) else {
         throw TidemarkError(
           .formatVersionUnknown, "the object has a format that this version doesn't know", cause: "version \(version)",
           next: "use a newer version of Tidemark")
       }
-      guard let kind = ObjectKind(rawValue: try reader.integer(UInt8.self)), try reader.integer(UInt16.self) == 0 else {
+      guard let kind = ObjectKind(rawValue: try reader.integer(UInt8.self)), kind.formatVersion == version,
+        try reader.integer(UInt16.self) == 0
+      else {
         throw TidemarkError(.objectDamaged, "the header names a kind of object that doesn't exist")
       }
       self.kind = kind

@@ -59,14 +59,15 @@ package enum SealedObject {
   }
 
   /// Checks the object and unwraps its key. Frames are checked as they are read.
-  /// - Throws: as ``verify(_:expectedName:expectedKind:trustedWriters:)``, and `no-key-opens`.
+  /// - Parameter rewrapped: asked for the key of an object whose header no identity opens; `nil` when it has none.
+  /// - Throws: as ``verify(_:expectedName:expectedKind:trustedWriters:)``, `no-key-opens`, and what `rewrapped` throws.
   package static func open(
     _ bytes: [UInt8], expectedName: String, expectedKind: ObjectKind, trustedWriters: [WriterPublicKey],
-    identities: [Identity]
+    identities: [Identity], rewrapped: (SealedHeader) throws(TidemarkError) -> DataKey? = { _ in nil }
   ) throws(TidemarkError) -> OpenedObject {
     let verified = try structure(
       head: bytes, tail: bytes[...], byteCount: bytes.count, expectedName, expectedKind, trustedWriters)
-    return OpenedObject(bytes: bytes, unlocked: try verified.unlock(identities))
+    return OpenedObject(bytes: bytes, unlocked: try verified.unlock(identities, rewrapped: rewrapped))
   }
 
   /// Checks head and end of an object whose frames are fetched one by one, by ranged reads.

@@ -46,10 +46,19 @@ package struct VerifiedObject: Sendable {
   }
 
   /// Unwraps the data key.
-  /// - Throws: `no-key-opens`, `object-damaged`.
-  package func unlock(_ identities: [Identity]) throws(TidemarkError) -> UnlockedObject {
-    UnlockedObject(
-      verified: self, key: try DataKey.unwrap(header, headerDigest: headerDigest, identities))
+  /// - Parameter rewrapped: as for
+  ///   ``SealedObject/open(_:expectedName:expectedKind:trustedWriters:identities:rewrapped:)``.
+  /// - Throws: `no-key-opens`, `object-damaged`, and what `rewrapped` throws.
+  package func unlock(
+    _ identities: [Identity], rewrapped: (SealedHeader) throws(TidemarkError) -> DataKey? = { _ in nil }
+  ) throws(TidemarkError) -> UnlockedObject {
+    do throws(TidemarkError) {
+      return UnlockedObject(verified: self, key: try DataKey.unwrap(header, headerDigest: headerDigest, identities))
+    } catch {
+      // The key may be a false one where a trusted writer says so: the first frame's tag then tells.
+      guard error.code == .noKeyOpens, let key = try rewrapped(header) else { throw error }
+      return UnlockedObject(verified: self, key: key)
+    }
   }
 }
 

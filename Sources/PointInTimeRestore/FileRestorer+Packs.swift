@@ -48,9 +48,7 @@ extension FileRestorer {
     // The frames are opened within the check, so that a damaged one sends the read to the next region. Blocks that were
     // written from a bad copy before are written again from the good one.
     try repository.regions.read(name, limits: Self.packLimits, meter: meter) { bytes, _ in
-      let object = try SealedObject.open(
-        bytes, expectedName: name.text, expectedKind: .pack, trustedWriters: repository.keys.trustedWriters,
-        identities: repository.keys.identities)
+      let object = try repository.open(.pack, name, bytes)
       var reader = try OpenedObject.FrameReader(object)
       var writer = PlacementWriter(paths, meter)
       var current: Int32 = -1

@@ -82,7 +82,7 @@ struct PackFrames {
     let wanted = groups.reduce(0) { $0 + $1.bytes.count }
     let total = verified.footer.frames.reduce(0) { $0 + $1.storedByteCount }
     guard wanted * 2 <= total else { return false }
-    let unlocked = try verified.unlock(keys.identities)
+    let unlocked = try restorer.repository.unlock(name, verified)
     var opener = try FrameOpener()
     var writer = PlacementWriter(paths, restorer.meter)
     var rest = placements[...]

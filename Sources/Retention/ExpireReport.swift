@@ -31,6 +31,8 @@ package struct LineageExpiry: Sendable {
   package var packs = ExpiredObjects()
   package var fileTables = ExpiredObjects()
   package var wal = ExpiredObjects()
+  /// Data keys that were wrapped anew; they go when nothing is left of what they belong to.
+  package var rewraps = ExpiredObjects()
   /// From where on all WAL is kept, on each timeline.
   package var continuousFrom: [WALSegmentName] = []
 }

@@ -41,21 +41,28 @@ struct LineageExpireRun {
       after.listing.entries.removeAll { names.contains($0.name) }
       after.catalog.backups.removeAll { names.contains(layout.manifest($0.label)) }
       after.catalog.unusable.removeAll { names.contains($0.name) }
-      try LineageSweep(self, after, packs: try listPacks()).run(&expiry, &report)
+      let rewraps = try listRewraps()
+      try LineageSweep(self, after, packs: try listPacks(), rewraps: rewraps).run(&expiry, &report)
       return expiry
     }
     expiry.expired = try delete(doomed, &report)
     try step("manifests")
+    let rewraps = try listRewraps()
     let packs = try listPacks()
     try step("packs-listed")
     let after = try LineageView(repository, layout, now: now, known: view)
     report.regionsNotAsked.formUnion(after.listing.failures.keys)
-    try LineageSweep(self, after, packs: packs).run(&expiry, &report)
+    try LineageSweep(self, after, packs: packs, rewraps: rewraps).run(&expiry, &report)
     return expiry
   }
 
   private func listPacks() throws(TidemarkError) -> RegionListing {
     try repository.regions.list(prefix: layout.packsPrefix)
+  }
+
+  /// Before anything that they belong to: one that was just made then has its objects in the later listings.
+  private func listRewraps() throws(TidemarkError) -> RegionListing {
+    try repository.regions.list(prefix: layout.rewrapsPrefix)
   }
 
   func step(_ name: String) throws(TidemarkError) {

@@ -10,14 +10,18 @@ struct LineageSweep {
   private let run: LineageExpireRun
   private let view: LineageView
   private let packs: RegionListing
+  private let rewraps: RegionListing
   private var repository: Repository { run.repository }
   private var layout: LineageLayout { run.layout }
 
-  /// - Parameter packs: listed before `view` was made, so that the lease of whoever wrote one of them is in the view.
-  init(_ run: LineageExpireRun, _ view: LineageView, packs: RegionListing) {
+  /// - Parameters:
+  ///   - packs: listed before `view` was made, so that the lease of whoever wrote one of them is in the view.
+  ///   - rewraps: listed before everything that they belong to.
+  init(_ run: LineageExpireRun, _ view: LineageView, packs: RegionListing, rewraps: RegionListing) {
     self.run = run
     self.view = view
     self.packs = packs
+    self.rewraps = rewraps
   }
 
   /// What nothing needs, with its kind.
@@ -25,6 +29,7 @@ struct LineageSweep {
     var packs: [RegionListing.Entry] = []
     var fileTables: [RegionListing.Entry] = []
     var wal: [RegionListing.Entry] = []
+    var rewraps: [RegionListing.Entry] = []
   }
 
   func run(_ expiry: inout LineageExpiry, _ report: inout ExpireReport) throws(TidemarkError) {
@@ -32,16 +37,19 @@ struct LineageSweep {
     let obstacle = obstacle(report)
     if let obstacle { report.remarks.append("lineage \(layout.systemIdentifier): packs and WAL wait: \(obstacle)") }
     try findPacks(&condemned, &expiry, &report)
-    try findWAL(&condemned, &expiry, &report)
+    let wal = try findWAL(&condemned, &expiry, &report)
+    findRewraps(&condemned, &expiry, &report, wal: wal)
     guard obstacle == nil, report.regionsNotAsked.isEmpty else {
       expiry.packs.waiting += condemned.packs.count
       expiry.fileTables.waiting += condemned.fileTables.count
       expiry.wal.waiting += condemned.wal.count
+      expiry.rewraps.waiting += condemned.rewraps.count
       return
     }
     let now = Int64(run.now)
     var journal = try CondemnedJournal(stateDirectory: repository.stateDirectory, layout)
-    journal.condemn((condemned.packs + condemned.fileTables + condemned.wal).map(\.name), now: now)
+    journal.condemn(
+      (condemned.packs + condemned.fileTables + condemned.wal + condemned.rewraps).map(\.name), now: now)
     if !run.isDryRun {
       try journal.save()
       CrashPoint.reach("expire.after-journal")
@@ -49,7 +57,7 @@ struct LineageSweep {
     }
     for (path, entries, stage) in [
       (\LineageExpiry.packs, condemned.packs, "packs"), (\.fileTables, condemned.fileTables, "file-tables"),
-      (\.wal, condemned.wal, "wal"),
+      (\.wal, condemned.wal, "wal"), (\.rewraps, condemned.rewraps, "rewraps"),
     ] {
       // A running backup may have begun before the newest complete one, and needs the WAL since then.
       let waits = stage == "wal" && !view.running.isEmpty
@@ -147,10 +155,11 @@ struct LineageSweep {
 
   // MARK: WAL
 
+  /// - Returns: what is listed below the lineage's WAL; `nil` when WAL isn't judged.
   private func findWAL(
     _ condemned: inout Condemned, _ expiry: inout LineageExpiry, _ report: inout ExpireReport
-  ) throws(TidemarkError) {
-    if !run.outer.options.removes.isEmpty { return }
+  ) throws(TidemarkError) -> RegionListing? {
+    if !run.outer.options.removes.isEmpty { return nil }
     let listing = try repository.regions.list(prefix: layout.walPrefix)
     report.regionsNotAsked.formUnion(listing.failures.keys)
     var files: [(WALFileName, RegionListing.Entry)] = []
@@ -180,6 +189,37 @@ struct LineageSweep {
     expiry.continuousFrom = retention.continuousFrom
     for (file, entry) in files {
       if retention.reason(file) == nil { condemned.wal.append(entry) } else { expiry.wal.kept += 1 }
+    }
+    return listing
+  }
+
+  // MARK: Re-wraps
+
+  /// A re-wrap is needed while any object of its group is listed: what this run deletes counts as there, so a re-wrap
+  /// never goes before or with its last object, but in a later run.
+  private func findRewraps(
+    _ condemned: inout Condemned, _ expiry: inout LineageExpiry, _ report: inout ExpireReport, wal: RegionListing?
+  ) {
+    report.regionsNotAsked.formUnion(rewraps.failures.keys)
+    if rewraps.entries.isEmpty { return }
+    let belongings = packs.entries + view.listing.entries + (wal?.entries ?? [])
+    let groups = Set(belongings.compactMap { RewrapGroup(of: $0.name) })
+    // A dry run's listing leaves out the manifests that would be gone.
+    let expired = Set(
+      expiry.expired.compactMap { label in
+        (try? BackupLabelName(label)).flatMap { RewrapGroup(of: layout.manifest($0)) }
+      })
+    for entry in rewraps.entries {
+      guard let group = RewrapGroup(ofRewrap: entry.name) else {
+        report.remarks.append("\(entry.name) isn't a re-wrap's name: left alone")
+        continue
+      }
+      let isJudged = wal != nil || !group.isOfWAL
+      if group.isPermanent || !isJudged || groups.contains(group) || expired.contains(group) {
+        expiry.rewraps.kept += 1
+      } else {
+        condemned.rewraps.append(entry)
+      }
     }
   }
 

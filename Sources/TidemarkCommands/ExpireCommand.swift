@@ -35,6 +35,7 @@ struct ExpireCommand: TidemarkCommand {
     var packs: ExpiredObjects
     var fileTables: ExpiredObjects
     var wal: ExpiredObjects
+    var rewraps: ExpiredObjects
     var walFrom: [String]
   }
   struct Report: Codable {
@@ -83,7 +84,7 @@ struct ExpireCommand: TidemarkCommand {
     return Lineage(
       systemIdentifier: expiry.systemIdentifier.description, backups: backups, unfinished: expiry.unfinished,
       packs: expiry.packs, fileTables: expiry.fileTables, wal: expiry.wal,
-      walFrom: expiry.continuousFrom.map(\.description))
+      rewraps: expiry.rewraps, walFrom: expiry.continuousFrom.map(\.description))
   }
 
   private func text(_ report: Report) -> String {
@@ -99,7 +100,8 @@ struct ExpireCommand: TidemarkCommand {
       }
       for (name, objects) in [
         ("packs", lineage.packs), ("file tables", lineage.fileTables), ("WAL files", lineage.wal),
-      ] {
+        ("re-wrapped keys", lineage.rewraps),
+      ] where name != "re-wrapped keys" || lineage.rewraps != ExpiredObjects() {
         lines.append(
           "  \(name): \(objects.kept) kept, \(objects.deleted) \(report.dryRun ? "to be deleted" : "deleted") "
             + "(\(Size(objects.deletedBytes))), \(objects.waiting) waiting")

@@ -74,7 +74,8 @@ struct InitCommand: TidemarkCommand {
 
 struct KeysCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "keys", abstract: "Make and list keys.", subcommands: [KeysGenerate.self, KeysList.self])
+    commandName: "keys", abstract: "Make, list and rotate keys.",
+    subcommands: [KeysGenerate.self, KeysList.self, KeysRotate.self])
 }
 
 struct KeysGenerate: TidemarkCommand {

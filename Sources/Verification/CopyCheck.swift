@@ -13,10 +13,12 @@ struct CheckedCopy {
 }
 
 struct CopyCheck {
-  let keys: RepositoryKeys
+  let repository: Repository
+  private var keys: RepositoryKeys { repository.keys }
 
   /// - Throws: `object-damaged`, `format-version-unknown`, `writer-not-trusted`, `signature-invalid`; `no-key-opens`
-  ///   where this host has an identity and it doesn't fit.
+  ///   where this host has an identity and it doesn't fit; `region-unreachable` when it isn't known whether the key was
+  ///   wrapped anew for it.
   func check(_ name: ObjectName, _ bytes: [UInt8]) throws(TidemarkError) -> CheckedCopy {
     let verified = try SealedObject.verify(bytes, expectedName: name.text, trustedWriters: keys.trustedWriters)
     let kind = verified.header.kind
@@ -26,9 +28,9 @@ struct CopyCheck {
     }
     var copy = CheckedCopy(identity: verified.footer.signature)
     switch kind {
-    case .walSegment, .partialSegment, .timelineHistory, .backupHistory:
+    case .walSegment, .partialSegment, .timelineHistory, .backupHistory, .rewrap:
       guard let digest = verified.header.attributes.plaintextDigest else {
-        throw TidemarkError(.objectDamaged, "a WAL file's header lacks the plaintext's digest", object: name.text)
+        throw TidemarkError(.objectDamaged, "the header lacks the plaintext's digest", object: name.text)
       }
       copy.identity = digest.bytes
     default: break
@@ -36,18 +38,19 @@ struct CopyCheck {
     let openers = kind.opensForWriter ? keys.openers : keys.identities
     if openers.isEmpty { return copy }
     do throws(TidemarkError) {
-      let object = try SealedObject.open(
-        bytes, expectedName: name.text, expectedKind: kind, trustedWriters: keys.trustedWriters, identities: openers)
+      let object = try repository.open(kind, name, bytes)
       let plaintext = try object.readAll(limit: Self.plaintextByteCountMax)
       if kind == .fileTable {
         var decoder = try FileTablePartDecoder(plaintext)
         while try decoder.next() != nil {}
       }
+      if kind == .rewrap { _ = try DataKeyTable(decoding: plaintext) }
       copy.frameCount = object.footer.frames.count
       copy.isOpened = true
     } catch {
-      // Another host's writer, and no identity here: nothing to open it with.
-      if error.code == .noKeyOpens, keys.identities.isEmpty { return copy }
+      // Another host's writer, and no identity here: nothing to open it with. And keys that were wrapped for others are no
+      // loss: whether the objects that they belong to open is found out object by object.
+      if error.code == .noKeyOpens, keys.identities.isEmpty || kind == .rewrap { return copy }
       throw error
     }
     return copy
@@ -65,6 +68,7 @@ struct CopyCheck {
     case "drills": return [.report]
     case "holds": return [.hold]
     case "releases": return [.release]
+    case "rewraps": return [.rewrap]
     case "wal": return [.walSegment, .partialSegment, .timelineHistory, .backupHistory]
     case "backups":
       if parts.last == "manifest" { return [.manifest] }

@@ -26,7 +26,7 @@ final class CopyReader: Sendable {
 
   init(_ repository: Repository, _ listing: RegionListing, mends: Bool, rateLimit: Int?, skipped: Set<String>) {
     self.repository = repository
-    check = CopyCheck(keys: repository.keys)
+    check = CopyCheck(repository: repository)
     self.mends = mends
     limiter = RateLimiter(bytesPerSecond: rateLimit)
     answered = listing.answered
@@ -127,6 +127,12 @@ final class CopyReader: Sendable {
         return .good(bytes, copy)
       } catch {
         if error.code == .internalFault || error.code == .interrupted { throw error }
+        if error.code == .regionUnreachable {
+          // Says nothing about this copy: another object, which would open it, couldn't be asked for.
+          result.findings.append(
+            VerificationFinding(.regionNotAsked, name.text, region: region.name, detail: error.description))
+          return .unknown
+        }
         attempt += 1
         if attempt == 2 || error.code == .noKeyOpens { return .bad(error) }
       }

@@ -11,17 +11,18 @@ import Testing
 struct IndependentReaderTests {
   /// Runs `scripts/open-sealed-object` with the test servers' Python, which has `cryptography`.
   private func open(
-    _ sealed: [UInt8], _ secret: String, _ writers: [WriterPublicKey], name: String = SealedFixture.name
+    _ sealed: [UInt8], _ secret: String, _ writers: [WriterPublicKey], name: String = SealedFixture.name,
+    rewrap: (name: String, bytes: [UInt8])? = nil
   ) throws -> ProgramOutcome {
     let directory = try TemporaryDirectory()
     try DurableFile.write(sealed, to: "\(directory.path)/object")
     try DurableFile.write(Array("# a comment\n\(secret)\n".utf8), to: "\(directory.path)/key")
+    if let rewrap { try DurableFile.write(rewrap.bytes, to: "\(directory.path)/rewrap") }
     return try ChildProcess.run(
       try TestTools.program("python"),
-      [
-        "\(TestTools.packageRoot)/scripts/open-sealed-object", "\(directory.path)/object", name,
-        "\(directory.path)/key",
-      ]
+      ["\(TestTools.packageRoot)/scripts/open-sealed-object"]
+        + (rewrap.map { ["--rewrap", "\(directory.path)/rewrap", $0.name] } ?? [])
+        + ["\(directory.path)/object", name, "\(directory.path)/key"]
         + writers.map(\.description), deadline: .after(.seconds(60)))
   }
 
@@ -50,6 +51,30 @@ struct IndependentReaderTests {
     #expect(try !open(sealed, Identity().secretText, [fixture.writer.publicKey]).succeeded)
     #expect(try !open(sealed, second.secretText, [try WriterKey().publicKey]).succeeded)
     #expect(try !open(sealed, second.secretText, [fixture.writer.publicKey], name: "other").succeeded)
+  }
+
+  @Test("a reader by the document alone finds a data key that was wrapped anew")
+  func rewrapped() throws {
+    let fixture = try SealedFixture()
+    let sealed = try fixture.seal([[1, 2, 3], [4]])
+    let new = Identity()
+    let header = try SealedHeader.parse(sealed)
+    let name = "crm/7301/rewraps/wal/0000000100000000/00112233445566778899aabbccddeeff"
+    let table = DataKeyTable.encode([header.digest: try header.dataKey([fixture.identity])])
+    func rewrap(_ kind: ObjectKind, by writer: WriterKey) throws -> [UInt8] {
+      try SealedObject.seal(
+        kind: kind, name: name, plaintext: table, recipients: [new.recipient], writer: writer, level: 3, created: 0)
+    }
+    let trusted = [fixture.writer.publicKey]
+    let good = try rewrap(.rewrap, by: fixture.writer)
+    let outcome = try open(sealed, new.secretText, trusted, rewrap: (name, good))
+    #expect(outcome.succeeded, "\(outcome.errorText)")
+    #expect(outcome.output == [1, 2, 3, 4])
+    #expect(try !open(sealed, new.secretText, trusted).succeeded)
+    #expect(try !open(sealed, Identity().secretText, trusted, rewrap: (name, good)).succeeded)
+    #expect(try !open(sealed, new.secretText, trusted, rewrap: (name + "0", good)).succeeded)
+    #expect(try !open(sealed, new.secretText, trusted, rewrap: (name, rewrap(.report, by: fixture.writer))).succeeded)
+    #expect(try !open(sealed, new.secretText, trusted, rewrap: (name, rewrap(.rewrap, by: WriterKey()))).succeeded)
   }
 
   @Test("an empty object and one of a single byte open too", arguments: [[], [0]] as [[UInt8]])

@@ -114,7 +114,7 @@ struct SealedObjectDamageTests {
     #expect(try fixture.open(sealed, kind: kind) == [1])
   }
 
-  @Test("a format of the future is named as such, whatever else it says", arguments: [0, 2, 255] as [UInt8])
+  @Test("a format of the future is named as such, whatever else it says", arguments: [0, 3, 255] as [UInt8])
   func otherVersion(version: UInt8) throws {
     var sealed = try fixture.seal([[1]])
     sealed[8] = version

@@ -196,6 +196,7 @@ package enum FuzzSeeds {
     case .sealedObject: return [try sealed()]
     case .fileTable: return [try fileTable()]
     case .backupManifest: return [try manifest()]
+    case .dataKeyTable: return [[1] + (0..<192).map { UInt8($0) }]
     case .configuration: return text(configuration)
     case .retentionPolicy: return text("window: 30d\ndaily: 0\nweekly: 8\nnewest: 3\ngrace: 24h\n")
     case .keyFile: return text("# a comment\n\(identityText)\n", "\(identityText) said who\n\(identityText)\n")

@@ -10,7 +10,7 @@ import SystemSupport
 
 package enum FuzzTarget: String, CaseIterable, Sendable {
   case tar, serverManifest, controlFile, walSegment, timelineHistory, backupLabel, tablespaceMap
-  case sealedObject, fileTable, backupManifest
+  case sealedObject, fileTable, backupManifest, dataKeyTable
   case configuration, retentionPolicy, keyFile, names
   case s3Document
 
@@ -50,6 +50,9 @@ package enum FuzzTarget: String, CaseIterable, Sendable {
     case .backupManifest:
       let manifest = try BackupManifest(decoding: bytes)
       precondition(manifest.packs.allSatisfy { $0.numbers.allSatisfy { $0 > 0 } }, "packs count from one")
+    case .dataKeyTable:
+      let count = try DataKeyTable(decoding: bytes).count
+      precondition(count * 64 + 1 == bytes.count, "rows of 64 bytes")
     case .configuration: _ = try TidemarkConfiguration(yaml: String(decoding: bytes, as: UTF8.self), file: "fuzzed")
     case .retentionPolicy: _ = try RetentionPolicy(yaml: String(decoding: bytes, as: UTF8.self), file: "fuzzed")
     case .keyFile: try FuzzSeeds.readKeyFile(bytes)

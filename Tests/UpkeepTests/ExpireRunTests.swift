@@ -56,7 +56,10 @@ import Testing
       steps.append(step)
       if step == "manifests" { manifestsFirst = try world.names().filter { $0.hasPrefix("packs/") }.count == 4 }
     }
-    #expect(steps == ["manifests-deleted", "manifests", "packs-listed", "condemned", "packs", "file-tables", "wal"])
+    #expect(
+      steps == [
+        "manifests-deleted", "manifests", "packs-listed", "condemned", "packs", "file-tables", "wal", "rewraps",
+      ])
     #expect(manifestsFirst)
     for region in 0...1 { #expect(try world.names(region) == Self.afterwards) }
     let expiry = try #require(report.lineages.first)
