@@ -94,6 +94,9 @@ struct KeyRotationEndToEndTests {
     ] {
       try installation.restore("new-\(name)", target) { query in expectEqual(try query(Self.rows), expected, name) }
     }
+    // In place, where single frames are fetched.
+    let delta = ["restore", "--delta", "--no-start", "--target-directory", "\(root)/new-newest", "--to-name", "early"]
+    _ = try installation.json(delta)
     // PostgreSQL's own way of asking, without a plan.
     let names = try installation.stored("/wal/", in: "west").map(baseName)
     let history = try #require(names.first { $0.hasSuffix(".history") })
