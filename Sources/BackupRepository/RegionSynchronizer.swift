@@ -24,7 +24,13 @@ package struct RegionSynchronizer {
   /// How long one object may take.
   private static let objectLimit = Duration.seconds(120)
 
-  package init(_ repository: Repository) { self.repository = repository }
+  private let limiter: RateLimiter
+
+  /// - Parameter uploadRateMax: bytes per second.
+  package init(_ repository: Repository, uploadRateMax: Int? = nil) {
+    self.repository = repository
+    limiter = RateLimiter(bytesPerSecond: uploadRateMax)
+  }
 
   /// Repays what the journal names.
   package func repayDebts(_ report: inout SynchronizationReport) throws(TidemarkError) {
@@ -91,6 +97,7 @@ package struct RegionSynchronizer {
       return bytes
     }
     for debtor in debtors {
+      try limiter.take(bytes.count)
       CrashPoint.reach("sync.before-copy")
       _ = try debtor.request { store throws(TidemarkError) in
         try store.create(debtor.key(name), bytes, deadline: .after(Self.objectLimit))

@@ -13,6 +13,8 @@ final class RewrapShelf: Sendable {
     var tables: [DataKeyTable] = []
     /// Why some of its re-wraps can't be used.
     var refusals: [String] = []
+    /// Why a region couldn't be asked, which may hold more of them.
+    var gap: TidemarkError?
   }
 
   private let regions: RegionSet
@@ -34,12 +36,10 @@ final class RewrapShelf: Sendable {
     let found: Group
     do throws(TidemarkError) { found = try fetched(group) } catch {
       if error.code == .interrupted || error.code == .internalFault { throw error }
-      // Never the code of the re-wrap's own fault: this object would be taken for damaged.
-      throw TidemarkError(
-        .regionUnreachable, "it isn't known whether the object's key was wrapped anew for an identity here",
-        object: name.text, cause: error.description)
+      throw Self.unknown(name, error)
     }
     for table in found.tables { if let key = table[digest] { return key } }
+    if let gap = found.gap { throw Self.unknown(name, gap) }
     if found.refusals.isEmpty { return nil }
     throw TidemarkError(
       .noKeyOpens, "no identity here opens the object, and re-wraps that may have its key can't be used",
@@ -47,15 +47,20 @@ final class RewrapShelf: Sendable {
       next: "'tidemark verify' examines the re-wraps; with an older identity the object opens without them")
   }
 
+  /// Never the code of the re-wrap's own fault: the object would be taken for damaged.
+  private static func unknown(_ name: ObjectName, _ error: TidemarkError) -> TidemarkError {
+    TidemarkError(
+      .regionUnreachable, "it isn't known whether the object's key was wrapped anew for an identity here",
+      object: name.text, cause: error.description)
+  }
+
   private func fetched(_ group: RewrapGroup) throws(TidemarkError) -> Group {
     try fetching.withLock { _ throws(TidemarkError) in
       if let known = groups.withLock({ $0[group] }) { return known }
       let listing = try regions.list(prefix: group.prefix)
-      let result = try fetch(listing)
-      // What a region holds alone that can't be asked isn't known: that is asked anew each time.
-      if !listing.isComplete && result.tables.isEmpty {
-        throw listing.failures.values.first ?? TidemarkError(.regionUnreachable, "a region can't be asked")
-      }
+      var result = try fetch(listing)
+      result.gap = listing.failures.values.first
+      // What isn't known whole is asked for anew each time.
       if listing.isComplete {
         groups.withLock { groups in
           if groups.count >= Self.groupCountMax { groups.removeAll() }

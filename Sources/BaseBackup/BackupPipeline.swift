@@ -34,8 +34,11 @@ private struct Joints: Sendable {
   let chunks: BoundedQueue<ChunkBuffer>
   let processed: BoundedQueue<ChunkBuffer>
   let uploads: BoundedQueue<SealedUpload>
+  /// Ends waits that aren't for a queue.
+  let hasFailed = Cancellation()
 
   func fail(_ error: TidemarkError) {
+    hasFailed.cancel()
     pool.fail(error)
     chunks.fail(error)
     processed.fail(error)
@@ -53,6 +56,8 @@ struct BackupPipeline {
   let blockSize: Int
   let workerCount: Int
   let previous: PreviousFileTable?
+  /// Of all regions together.
+  let uploadLimiter: RateLimiter
   let meters = PipelineMeters()
 
   /// Runs `produce` on this thread with a cutter that feeds the other stages.
@@ -85,6 +90,10 @@ struct BackupPipeline {
       try withThreads("upload", count: Self.uploadCountMax, onFailure: joints.fail) { [self] _ in
         try meters.upload.thread {
           while let object = try joints.uploads.pop(meters.upload) {
+            // Before the regions' own limits of time begin.
+            try uploadLimiter.take(
+              object.bytes.count * repository.regions.regions.count, cancelledBy: joints.hasFailed)
+            if joints.hasFailed.isCancelled { return }
             CrashPoint.reach("backup.before-upload")
             try repository.regions.create(object.name, object.bytes)
             CrashPoint.reach("backup.after-upload")

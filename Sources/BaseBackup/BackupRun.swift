@@ -21,8 +21,8 @@ package struct BackupOptions: Sendable {
   /// How long the WAL of the backup may take to reach the regions.
   package var walWaitLimit = Duration.seconds(600)
   package var startsFast = true
-  /// KiB per second, as the server limits it.
-  package var transferRateMax: Int?
+  /// Bytes per second that packs and file tables may take on their way to all regions together.
+  package var uploadRateMax: Int?
   package var toolVersion = ""
   /// How long what the backup refers to is protected without a renewal.
   package var leaseLength = BackupLease.usualLength
@@ -209,12 +209,11 @@ package struct BackupRun {
     let connection = try PostgresConnection(options.connection, for: .replication)
     var streamOptions = BaseBackupOptions(label: "tidemark \(label)")
     streamOptions.checkpoint = options.startsFast ? .fast : .spread
-    streamOptions.transferRateMax = options.transferRateMax
     var source = ServerStreamSource(connection, streamOptions)
     let workers = options.workerCount > 0 ? options.workerCount : max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))))
     let pipeline = BackupPipeline(
       repository: repository, layout: layout, label: label, blockSize: Self.blockSize, workerCount: workers,
-      previous: previous)
+      previous: previous, uploadLimiter: RateLimiter(bytesPerSecond: options.uploadRateMax))
     connection.inputMeter = pipeline.meters.receive
     var started: SourceStart?
     var ended: SourceEnd?

@@ -42,7 +42,7 @@ struct BackupCommand: TidemarkCommand {
     options.attachments = context.configuration.attachments
     options.workerCount = context.configuration.limits.workers ?? 0
     options.walWaitLimit = context.configuration.limits.walWait
-    options.transferRateMax = context.configuration.limits.uploadRate.map { max(32, $0 >> 10) }
+    options.uploadRateMax = context.configuration.limits.uploadRate
     options.toolVersion = Version.text
     let meter = ProgressMeter(context.logger)
     let result = try BackupRun(repository, options) { meter.show($0) }.run()

@@ -22,7 +22,7 @@ struct SyncCommand: TidemarkCommand {
   func execute() throws(TidemarkError) -> Int32 {
     let context = try CommandContext(global)
     let repository = try context.repository()
-    let synchronizer = RegionSynchronizer(repository)
+    let synchronizer = RegionSynchronizer(repository, uploadRateMax: context.configuration.limits.uploadRate)
     var result = SynchronizationReport()
     try synchronizer.repayDebts(&result)
     if !journalOnly { try synchronizer.compare(&result) }

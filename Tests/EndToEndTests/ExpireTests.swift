@@ -66,7 +66,7 @@ import Testing
     for _ in 1...2 { _ = try installation.json(["backup"]) }
     try installation.server.psql("INSERT INTO t VALUES (2, '')")
     // Slow enough that it runs while everything else happens.
-    try configure("limits: {upload-rate: 2MiB}\n")
+    try configure("limits: {upload-rate: 5KiB}\n")
     let backup = WorkerThread("backup") { try installation.run(["--json", "backup"]) }
     let west = "\(installation.root)/west"
     func objects(_ part: String) -> Int {
