@@ -86,13 +86,14 @@ package final class Repository: Sendable {
     }
   }
 
-  /// Seals `plaintext` whole.
+  /// Seals `plaintext` whole. `attributes` is called on this thread while others compress.
   package func seal(
-    _ kind: ObjectKind, _ name: ObjectName, _ plaintext: [UInt8], attributes: SealedAttributes = SealedAttributes()
+    _ kind: ObjectKind, _ name: ObjectName, _ plaintext: [UInt8],
+    attributes: () throws(TidemarkError) -> SealedAttributes = { SealedAttributes() }
   ) throws(TidemarkError) -> [UInt8] {
     try SealedObject.seal(
       kind: kind, name: name.text, plaintext: plaintext, recipients: try recipients(for: kind), writer: try writer(),
-      attributes: attributes, level: level(for: kind), created: wallClockMicroseconds())
+      level: level(for: kind), created: wallClockMicroseconds(), attributes: attributes)
   }
 
   /// zstd's level for an object of `kind`. For WAL the lowest: what is stored grows by 11 to 17 %, but PostgreSQL waits

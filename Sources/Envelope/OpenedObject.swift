@@ -1,5 +1,6 @@
 // A whole object in memory, checked and unlocked. Frames are checked as they are read.
 import Diagnostics
+import SystemSupport
 
 /// An object whose head, end and signature were checked and whose key is known.
 package struct OpenedObject: Sendable {
@@ -27,6 +28,7 @@ package struct OpenedObject: Sendable {
     var failure: TidemarkError?
     var digest: SHA256Digest?
     let plaintext = [UInt8](unsafeUninitializedCapacity: total) { buffer, count in
+      preferHugePages(UnsafeMutableRawBufferPointer(buffer))
       do throws(TidemarkError) {
         digest = try ParallelReader(self, into: UnsafeMutableRawBufferPointer(buffer)).run(
           digests: header.attributes.plaintextDigest != nil)

@@ -34,7 +34,7 @@ struct ParallelReader {
   /// Fills the buffer. Returns the digest of all of it when it is asked for.
   /// - Throws: `object-damaged`.
   func run(digests: Bool) throws(TidemarkError) -> SHA256Digest? {
-    let openers = min(ParallelCompressor.processorCount(), Self.threadCountMax, ranges.count)
+    let openers = min(processorCount(), Self.threadCountMax, ranges.count)
     guard ranges.count >= Self.parallelFrameCountMin, openers > 1 else {
       var reader = try OpenedObject.FrameReader(object)
       for index in ranges.indices { try open(index, &reader) }

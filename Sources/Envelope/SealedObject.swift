@@ -20,24 +20,32 @@ package enum SealedObject {
   /// - Parameters:
   ///   - level: zstd's.
   ///   - created: Unix microseconds.
+  ///   - attributes: found out on this thread while others compress.
+  /// - Throws: also what `attributes` throws.
+  package static func seal(
+    kind: ObjectKind, name: String, plaintext: [UInt8], recipients: [RecipientPublicKey], writer: WriterKey,
+    level: Int, created: Int64, attributes: () throws(TidemarkError) -> SealedAttributes
+  ) throws(TidemarkError) -> [UInt8] {
+    var frames = FramesAhead(plaintext, level: level)
+    var object = try SealedObjectWriter(
+      kind: kind, name: name, created: created, recipients: recipients, writer: writer, attributes: try attributes(),
+      reservedByteCount: plaintext.count / 2 + (64 << 10))
+    while let frame = try frames.take() {
+      try frame.withContent(of: plaintext) { content throws(TidemarkError) in
+        _ = try object.appendFrame(codec: frame.codec, content, plaintextByteCount: frame.range.count)
+      }
+    }
+    return try object.finish()
+  }
+
+  /// Seals `plaintext` as one object whose attributes are known.
   package static func seal(
     kind: ObjectKind, name: String, plaintext: [UInt8], recipients: [RecipientPublicKey], writer: WriterKey,
     attributes: SealedAttributes = SealedAttributes(), level: Int, created: Int64
   ) throws(TidemarkError) -> [UInt8] {
-    var object = try SealedObjectWriter(
-      kind: kind, name: name, created: created, recipients: recipients, writer: writer, attributes: attributes,
-      reservedByteCount: plaintext.count / 2 + (64 << 10))
-    var offset = 0
-    while offset < plaintext.count {
-      let end = min(plaintext.count, offset + ParallelCompressor.batchByteCountMax)
-      for frame in try ParallelCompressor.compress(plaintext, offset..<end, level: level) {
-        try frame.withContent(of: plaintext) { content throws(TidemarkError) in
-          _ = try object.appendFrame(codec: frame.codec, content, plaintextByteCount: frame.range.count)
-        }
-      }
-      offset = end
-    }
-    return try object.finish()
+    try seal(
+      kind: kind, name: name, plaintext: plaintext, recipients: recipients, writer: writer, level: level,
+      created: created, attributes: { attributes })
   }
 
   /// Checks structure, name, writer, signature and every frame's digest: all that can be known without an identity.

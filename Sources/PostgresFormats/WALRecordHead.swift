@@ -102,6 +102,8 @@ struct WALRecordHead {
   private static func number<Value: FixedWidthInteger>(_ bytes: ArraySlice<UInt8>, _ offset: Int, _: Value.Type)
     -> Value
   {
-    bytes[offset..<offset + MemoryLayout<Value>.size].reversed().reduce(0) { $0 << 8 | Value(truncatingIfNeeded: $1) }
+    bytes[offset..<offset + MemoryLayout<Value>.size].withUnsafeBytes {
+      Value(littleEndian: $0.loadUnaligned(as: Value.self))
+    }
   }
 }

@@ -200,7 +200,10 @@ package enum WALSegmentScanner {
       while done < count {
         guard enterPage() else { return done }
         let here = min(count - done, pageByteCount - position % pageByteCount)
-        for index in 0..<here { buffer[done + index] = bytes[position + index] }
+        buffer.withUnsafeMutableBytes { output in
+          UnsafeMutableRawBufferPointer(rebasing: output[done..<done + here]).copyMemory(
+            from: UnsafeRawBufferPointer(rebasing: bytes[position..<position + here]))
+        }
         position += here
         done += here
       }

@@ -46,10 +46,13 @@ extension S3Store {
     }
     var operation = S3Operation("create the object", "PUT", key)
     operation.body = body.bytes
-    operation.bodyDigest = try body.digest(.sha256, Digest.sha256).hexadecimal
+    // Beside each other, as long as the larger takes: PostgreSQL may be waiting for this object.
+    let md5 = WorkerThread("md5") { try body.digest(.md5, Digest.md5) }
+    let sha256 = Result { () throws(TidemarkError) in try body.digest(.sha256, Digest.sha256) }
     operation.headers = [
-      ("Content-MD5", try body.digest(.md5, Digest.md5).base64), ("Content-Type", "application/octet-stream"),
+      ("Content-MD5", try md5.join().base64), ("Content-Type", "application/octet-stream"),
     ]
+    operation.bodyDigest = try sha256.get().hexadecimal
     return operation
   }
 

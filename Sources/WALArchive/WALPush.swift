@@ -40,60 +40,95 @@ package struct WALPush {
     let bytes = try readFile(path, limit: Self.fileByteCountMax)
     let control = try controlFile(beside: path)
     let lineage: LineageLayout
-    var attributes = SealedAttributes()
     switch file {
     case .segment(let name), .partial(let name):
-      let outcome = bytes.withUnsafeBytes { buffer in
+      let header = try bytes.withUnsafeBytes { buffer in
         Result { () throws(TidemarkError) in
-          let header = try WALSegmentCheck.check(
+          try WALSegmentCheck.check(
             name, first: buffer, fileByteCount: UInt64(buffer.count), systemIdentifier: control?.systemIdentifier)
-          return (header.identity, try WALSegmentScanner.scan(buffer, name: name))
         }
+      }.get()
+      guard let identity = header.identity else {
+        throw TidemarkError(.walFileInvalid, "the segment has no long header", object: path)
       }
-      let (identity, summary) = try outcome.get()
-      guard let identity else { throw TidemarkError(.walFileInvalid, "the segment has no long header", object: path) }
       lineage = repository.layout.lineage(identity.systemIdentifier)
-      attributes.latestCommit = summary.latestCommit
-      attributes.earliestCommit = summary.earliestCommit
     case .history(let timeline):
       _ = try TimelineHistory(timeline: timeline, parsing: bytes)
       lineage = try repository.layout.lineage(known(control, path).systemIdentifier)
     case .backupHistory:
       lineage = try repository.layout.lineage(known(control, path).systemIdentifier)
     }
+    return try store(bytes, file: file, as: lineage.wal(file))
+  }
+
+  /// What the header says of the file.
+  private static func attributes(of bytes: [UInt8], _ file: WALFileName) throws(TidemarkError) -> SealedAttributes {
+    var attributes = SealedAttributes()
+    switch file {
+    case .segment(let name), .partial(let name):
+      let summary = try bytes.withUnsafeBytes { buffer in
+        Result { () throws(TidemarkError) in try WALSegmentScanner.scan(buffer, name: name) }
+      }.get()
+      attributes.latestCommit = summary.latestCommit
+      attributes.earliestCommit = summary.earliestCommit
+    case .history, .backupHistory: break
+    }
     attributes.plaintextDigest = SHA256Digest.of(bytes)
     attributes.plaintextByteCount = UInt64(bytes.count)
-    return try store(bytes, file: file, as: lineage.wal(file), attributes: attributes)
+    return attributes
   }
 
   private func store(
-    _ bytes: [UInt8], file: WALFileName, as name: ObjectName, attributes: SealedAttributes
+    _ bytes: [UInt8], file: WALFileName, as name: ObjectName
   ) throws(TidemarkError) -> WALPushReport {
+    // All at once, since PostgreSQL waits: the regions are asked while threads compress and this one digests.
+    let looks = repository.regions.byPreference.filter { $0.health.failingFor == nil }.map { look(name, $0) }
+    var attributes = SealedAttributes()
+    let sealing = Result { () throws(TidemarkError) in
+      try repository.seal(file.objectKind, name, bytes) { () throws(TidemarkError) in
+        attributes = try Self.attributes(of: bytes, file)
+        return attributes
+      }
+    }
+    // Every thread is joined before anything is thrown.
+    let answers = looks.map { look in Result { () throws(TidemarkError) in try look.join() } }
+    let holders = try answers.map { answer throws(TidemarkError) in try answer.get() }.compactMap(\.self)
+    let ours = try sealing.get()
     // What a region has already is copied to the others as it is, so that all hold the same bytes. Two processes that
     // push at the same moment may still seal twice: equal digests make the copies equal in meaning.
-    let sealed: [UInt8]
-    if let there = try existing(name, attributes) {
-      sealed = there
-    } else {
-      sealed = try repository.seal(file.objectKind, name, bytes, attributes: attributes)
-    }
+    let sealed = try existing(name, attributes, in: holders) ?? ours
+    let known = attributes
     let creation = try repository.regions.create(name, sealed) { region in
-      try isHeld(name, sealed, attributes, by: region)
+      try isHeld(name, sealed, known, by: region)
     }
     return WALPushReport(
       name: name, byteCount: bytes.count, storedByteCount: sealed.count, creation: creation)
   }
 
-  /// The sealed object, when a region that can be asked quickly holds it already.
-  private func existing(_ name: ObjectName, _ attributes: SealedAttributes) throws(TidemarkError) -> [UInt8]? {
+  /// Asks `region` whether it has the object: itself when it does, `nil` when it doesn't or fails.
+  private func look(_ name: ObjectName, _ region: Region) -> WorkerThread<Region?> {
     // Counted as a part of the patience that creation has with a region.
     let patience = min(Self.lookLimit, repository.regions.policy.degradeAfter / 2)
-    for region in repository.regions.byPreference where region.health.failingFor == nil {
+    return WorkerThread("look-\(region.name)") { [repository] in
       do throws(TidemarkError) {
         let found = try region.request { store throws(TidemarkError) in
           try store.information(region.key(name), deadline: .after(patience))
         }
-        guard found != nil else { continue }
+        return found == nil ? nil : region
+      } catch {
+        if error.code == .interrupted { throw error }
+        repository.regions.log.record(.failed, region: region.name, object: name, detail: error.description)
+        return nil
+      }
+    }
+  }
+
+  /// The sealed object that one of `holders` has.
+  private func existing(
+    _ name: ObjectName, _ attributes: SealedAttributes, in holders: [Region]
+  ) throws(TidemarkError) -> [UInt8]? {
+    for region in holders {
+      do throws(TidemarkError) {
         let bytes = try region.request { store throws(TidemarkError) in
           try store.read(region.key(name), range: nil, deadline: .after(.seconds(30)))
         }
@@ -103,7 +138,7 @@ package struct WALPush {
         return bytes
       } catch {
         switch error.code {
-        // Seal it anew: creation will find out what each region holds, and refuses what differs.
+        // Ours then: creation will find out what each region holds, and refuses what differs.
         case .walConflict, .interrupted: throw error
         default: repository.regions.log.record(.failed, region: region.name, object: name, detail: error.description)
         }
