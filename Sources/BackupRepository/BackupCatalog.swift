@@ -33,6 +33,7 @@ package struct LineageCatalog: Sendable {
 
   /// Orders the backups by timeline, then by stop LSN.
   package mutating func sort() {
+    // A manifest that was decoded has valid positions.
     func lsn(_ backup: CatalogedBackup) -> UInt64 { (try? backup.manifest.stop)?.rawValue ?? 0 }
     backups.sort { left, right in
       (left.manifest.timeline, lsn(left), left.manifest.label) < (

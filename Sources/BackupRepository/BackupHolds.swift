@@ -34,6 +34,7 @@ extension Repository {
     var found: [BackupHold] = []
     for entry in holds.entries {
       let parts = entry.name.text.split(separator: "/").suffix(2).map(String.init)
+      // What has no hold's name holds nothing.
       guard parts.count == 2, let label = try? BackupLabelName(parts[0]), let id = try? BackupLabelName(parts[1]),
         entry.name == lineage.hold(label, id)
       else { continue }
@@ -103,6 +104,7 @@ extension Repository {
     do throws(TidemarkError) {
       let (plaintext, sealed) = try readSealed(.hold, name, limit: Self.holdByteCountMax, mends: mends)
       hold.created = Double(try SealedHeader.parse(sealed).created) / 1e6
+      // It holds without its reason, too.
       hold.reason = (try? JSONDecoder().decode(HoldContent.self, from: Data(plaintext)))?.reason ?? ""
     } catch {
       switch error.code {

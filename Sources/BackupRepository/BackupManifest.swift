@@ -171,8 +171,10 @@ package struct BackupManifest: Sendable, Codable, Equatable {
 
   /// What no backup's manifest says; `nil` when there is nothing of the kind.
   private var fault: String? {
+    // Here and below: what can't be parsed is the fault that is told.
     if (try? BackupLabelName(label)) == nil { return "its label is none" }
     if SystemIdentifier(text: systemIdentifier) == nil { return "system identifier \(systemIdentifier)" }
+    // The same.
     guard timeline > 0, let start = try? start, let stop = try? stop, start <= stop else {
       return "timeline \(timeline), WAL from \(startLSN) to \(stopLSN)"
     }
@@ -181,6 +183,7 @@ package struct BackupManifest: Sendable, Codable, Equatable {
     else { return "a size or count is impossible" }
     var packCount = 0
     for reference in packs {
+      // The same.
       guard labels.contains(reference.label), (try? BackupLabelName(reference.label)) != nil else {
         return "packs of \(reference.label), which isn't among its labels"
       }

@@ -20,7 +20,12 @@ package struct NewestBackupMemory: Sendable {
   /// What to tell an operator when the remembered backup is in no region; `nil` when it is there, when nothing is
   /// remembered, or when a region couldn't be asked.
   package func finding(_ catalog: LineageCatalog) -> String? {
-    guard catalog.isComplete, fileExists(path), let bytes = try? readFile(path, limit: 4096) else { return nil }
+    guard catalog.isComplete, fileExists(path) else { return nil }
+    let bytes: [UInt8]
+    do throws(TidemarkError) { bytes = try readFile(path, limit: 4096) } catch {
+      return "what this host remembers of its newest backup can't be read, so its deletion would go unseen: "
+        + error.description
+    }
     let label = String(decoding: bytes, as: UTF8.self).prefix { $0 != "\n" }
     let isThere =
       catalog.backups.contains { $0.label.text == label }

@@ -41,6 +41,7 @@ extension Repository {
     var rest = catalog.backups
     // Every way that a backup can be rolled forward on, the newest timeline's first.
     for timeline in wal.segments.keys.sorted(by: >) where !rest.isEmpty {
+      // A timeline whose history is missing can't be followed; `verify` tells of the history.
       guard let history = try? wal.history(timeline) else { continue }
       let isNewest = timeline == wal.newestTimeline
       var own: [CatalogedBackup] = []

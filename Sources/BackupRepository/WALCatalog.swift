@@ -55,6 +55,7 @@ package struct WALCatalog: Sendable {
     guard holds(first), let list = segments[first.timeline] else { return nil }
     var last = first
     for entry in list where entry.name > first {
+      // Behind the last name of a timeline the run ends.
       guard entry.name == (try? last.next(segmentSize)) else { break }
       last = entry.name
     }
@@ -66,6 +67,7 @@ package struct WALCatalog: Sendable {
     segments.keys.sorted().flatMap { timeline -> [WALRange] in
       var ranges: [WALRange] = []
       for entry in segments[timeline] ?? [] {
+        // As above.
         if let last = ranges.last, entry.name == (try? last.last.next(segmentSize)) {
           ranges[ranges.count - 1].last = entry.name
         } else {
@@ -90,6 +92,7 @@ extension Repository {
     catalog.failures = listing.failures
     for entry in listing.entries {
       // In another folder it isn't what a fetch would find.
+      // What has no WAL's name isn't WAL.
       guard let file = try? WALFileName(text: entry.name.lastComponent), entry.name == lineage.wal(file) else {
         continue
       }

@@ -54,12 +54,14 @@ package struct WALRoute: Sendable {
 
   /// The segment before `name`, with the timeline of the one that is missing where the two differ.
   package func lastMissing(before name: WALSegmentName) -> WALSegmentName? {
+    // A name that no position has has no neighbour.
     guard let start = try? name.startLSN(segmentSize), start.rawValue > 0 else { return nil }
     let before = WALSegmentName(timeline: name.timeline, endingAt: start, size: segmentSize)
     return (before.log, before.segment) < (missing.log, missing.segment) ? nil : before
   }
   /// The index of the segment that holds the byte at `lsn`; `nil` when the route doesn't reach it.
   package func index(containing lsn: LSN) -> Int? {
+    // A route begins with a segment that was found by a position.
     guard let first = segments.first, let start = try? first.startLSN(segmentSize), start <= lsn else { return nil }
     // Without a hole, so it can be counted.
     let index = (lsn.rawValue - start.rawValue) / UInt64(segmentSize.byteCount)

@@ -37,6 +37,7 @@ package struct RecipientPublicKey: Hashable, Sendable, CustomStringConvertible {
   /// Whether a key agreement gives a secret. With a point of small order it gives zeroes, which RFC 9180, section 7.1.4
   /// (and RFC 7748, section 6.1) want refused and swift-crypto's HPKE lets pass.
   private var agreesOnSecrets: Bool {
+    // Bytes that are no key, and an agreement that fails, agree on nothing.
     guard let key = try? Curve25519.KeyAgreement.PublicKey(rawRepresentation: bytes),
       let secret = try? Curve25519.KeyAgreement.PrivateKey().sharedSecretFromKeyAgreement(with: key)
     else { return false }
@@ -82,6 +83,7 @@ package struct WriterPublicKey: Hashable, Sendable, CustomStringConvertible {
   package var description: String { KeyText.encode(Self.prefix, bytes) }
 
   func verifies(_ signature: [UInt8], _ message: [UInt8]) -> Bool {
+    // What isn't a key has signed nothing.
     guard let key = try? Curve25519.Signing.PublicKey(rawRepresentation: bytes) else { return false }
     return key.isValidSignature(signature, for: message)
   }

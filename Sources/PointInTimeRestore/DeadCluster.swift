@@ -70,6 +70,7 @@ struct DeadCluster: Sendable {
     var links: [UInt32: String] = [:]
     for name in try directoryEntries(parent) {
       guard let oid = UInt32(name), let target = linkTarget("\(parent)/\(name)") else { continue }
+      // PostgreSQL makes absolute links alone (tablespace.c), and follows no other here.
       if let location = try? SafePath.absolute(target.utf8) { links[oid] = location }
     }
     return links
@@ -84,7 +85,7 @@ struct DeadCluster: Sendable {
   ///   as well, as after a copy of a data directory with its links.
   func requireUnused(configured: String?, using locations: [String]) throws(TidemarkError) {
     let own = resolvedPath(directory) ?? directory
-    let processes = Postmaster.processes()
+    let processes = try Postmaster.processes()
     if let process = processes.first(where: { $0.directory == own }) {
       throw TidemarkError(
         .targetInUse, "processes of PostgreSQL work in the target directory", object: directory,

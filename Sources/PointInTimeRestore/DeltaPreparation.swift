@@ -82,6 +82,7 @@ struct DeltaPreparation {
   /// Whether there is anything in `pg_wal` (a directory, or a link to one) that could be missed.
   private func holdsWAL(_ path: String) throws(TidemarkError) -> Bool {
     guard isDirectory(path) else { return false }
+    // A name that isn't WAL's is no WAL.
     return try directoryEntries(path).contains { (try? WALFileName(text: $0)) != nil }
   }
 
@@ -110,6 +111,7 @@ struct DeltaPreparation {
     guard path.contains("pg_wal") else {
       return "the directory of a tablespace that the backup doesn't have is kept: \(path)"
     }
+    // For a remark alone: what can't be listed isn't counted in it.
     let ready = ((try? directoryEntries("\(path)/archive_status")) ?? []).count { $0.hasSuffix(".ready") }
     return "the WAL of the cluster that was here is kept: \(path)"
       + (ready == 0

@@ -43,6 +43,7 @@ struct PostgresPrograms {
     let onPath = path.split(separator: ":").map(String.init).filter { $0.hasPrefix("/") }
     // Debian's /usr/bin/pg_config belongs to another package than the server, so it is asked and not trusted.
     for directory in onPath where access("\(directory)/pg_config", X_OK) == 0 {
+      // One that can't be run is passed over for the next.
       if let outcome = try? ChildProcess.run("\(directory)/pg_config", ["--bindir"], deadline: .after(.seconds(10))),
         outcome.succeeded
       {
@@ -58,6 +59,7 @@ struct PostgresPrograms {
       return nil
     }
     guard
+      // Programs that can't be run aren't usable ones, whatever the reason.
       let outcome = try? ChildProcess.run("\(directory)/postgres", ["--version"], deadline: .after(.seconds(10))),
       outcome.succeeded
     else { return nil }

@@ -1,5 +1,6 @@
 // The server process of a data directory, found by its `postmaster.pid` and proven by the kernel: a number in a file may
 // be another process's by now, and that one is never signalled.
+import Diagnostics
 import Glibc
 import SystemSupport
 
@@ -15,6 +16,7 @@ package struct Postmaster: Sendable {
   /// The process that `directory`'s file names, if it is PostgreSQL's and works in this directory (the postmaster
   /// changes into its data directory: postmaster.c, `ChangeToDataDir`).
   package init?(in directory: String) {
+    // A server that can't be proven is never signalled.
     guard let bytes = try? readFile("\(directory)/postmaster.pid", limit: 4096),
       let line = String(decoding: bytes, as: UTF8.self).split(separator: "\n").first,
       let pid = pid_t(line.filter { $0 != " " }), pid > 1, let real = resolvedPath(directory)
@@ -40,9 +42,9 @@ package struct Postmaster: Sendable {
 
   /// Every process of PostgreSQL that we may see, with the directory in which it works. Backends outlive a postmaster
   /// that was killed, and a postmaster outlives its file.
-  static func processes() -> [(pid: pid_t, directory: String)] {
-    let names = (try? directoryEntries("/proc")) ?? []
-    return names.compactMap { name in
+  /// - Throws: `local-io`, `local-permission` when it isn't known which there are.
+  static func processes() throws(TidemarkError) -> [(pid: pid_t, directory: String)] {
+    try directoryEntries("/proc").compactMap { name in
       guard let pid = pid_t(name), let directory = directory(of: pid) else { return nil }
       return (pid, directory)
     }

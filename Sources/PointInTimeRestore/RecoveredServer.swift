@@ -278,6 +278,7 @@ package struct RecoveredServer: Sendable {
 
   /// The last line of the server's log that says why it ended. Refused logins while it starts are none.
   private func lastFatal() -> String? {
+    // Without the log the error stands without the server's words.
     guard let bytes = try? readFile(log, limit: 64 << 20) else { return nil }
     let text = String(decoding: bytes.suffix(64 << 10), as: UTF8.self)
     return text.split(separator: "\n").last {

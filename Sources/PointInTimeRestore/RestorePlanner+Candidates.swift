@@ -38,6 +38,7 @@ extension RestorePlanner {
   private func mayPrecedeTarget(_ manifest: BackupManifest) -> Bool {
     switch request.target {
     case .time(let microseconds): manifest.startTime - Self.clockTolerance <= Double(microseconds) / 1_000_000
+    // A manifest that was decoded has valid positions.
     case .lsn(let lsn): ((try? manifest.stop) ?? lsn) <= lsn
     default: true
     }

@@ -107,6 +107,7 @@ package struct RestoreRun {
   /// What is said of a directory that was left without its control file.
   private func broken(_ error: TidemarkError, _ target: RestoreTarget) -> TidemarkError {
     guard !request.isIsolated, error.code != .locked, !fileExists("\(target.directory)/\(FileRestorer.controlFile)"),
+      // Without the mark the error stands without what is kept.
       let mark = try? UnfinishedRestore(in: target.sideDirectory)
     else { return error }
     let kept = ["the repository, unchanged"] + mark.setAside.filter(fileExists)

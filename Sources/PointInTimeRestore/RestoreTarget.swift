@@ -67,7 +67,15 @@ package struct RestoreTarget: Sendable {
 
   /// - Throws: `target-in-use` when the process that the server's own file names may be a server there.
   static func requireUnused(_ path: String) throws(TidemarkError) {
-    guard fileExists("\(path)/postmaster.pid"), let bytes = try? readFile("\(path)/postmaster.pid", limit: 4096),
+    let file = "\(path)/postmaster.pid"
+    guard fileExists(file) else { return }
+    let bytes: [UInt8]
+    // A file that can't be read may be a running server's.
+    do throws(TidemarkError) { bytes = try readFile(file, limit: 4096) } catch {
+      if !fileExists(file) { return }
+      throw error
+    }
+    guard
       let pid = String(decoding: bytes, as: UTF8.self).split(separator: "\n").first.flatMap({ pid_t($0) }),
       kill(pid, 0) == 0 || errno == EPERM, !Postmaster.isElsewhere(pid, path)
     else { return }

@@ -68,6 +68,7 @@ package final class TablespaceGuard: Sendable {
     // What the neighbours lack: whichever of two comes second puts the record between them together.
     let (before, after) = seen.withLock { seen in
       seen[name] = here
+      // Behind the last name of a timeline there is none.
       return (seen.first { (try? $0.key.next(size)) == name }?.value, seen[next])
     }
     for (left, right) in [(before, here as Seen?), (here, after)] {

@@ -138,6 +138,7 @@ struct BaseBackupProtocol {
   // MARK: Results
 
   private func position(_ rows: QueryRows) throws(TidemarkError) -> (LSN, TimelineID) {
+    // What isn't a position is refused below.
     guard rows.rows.count == 1, rows.rows[0].count == 2, let text = rows.rows[0][0], let lsn = try? LSN(text: text),
       let number = rows.rows[0][1].flatMap({ UInt32($0) }), number > 0
     else { throw invalid("an LSN and a timeline were expected") }

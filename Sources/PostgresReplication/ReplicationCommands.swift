@@ -25,6 +25,7 @@ extension PostgresConnection {
   package func identifySystem() throws(TidemarkError) -> SystemIdentity {
     let row = try replicationRow("IDENTIFY_SYSTEM", columnsMin: 3)
     guard let identifier = row[0].flatMap({ UInt64($0) }), let timeline = row[1].flatMap({ UInt32($0) }), timeline > 0,
+      // What isn't a position is refused below, with the whole row.
       let position = row[2].flatMap({ try? LSN(text: $0) })
     else { throw unreadable("IDENTIFY_SYSTEM") }
     return SystemIdentity(

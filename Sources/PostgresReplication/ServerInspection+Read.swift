@@ -73,6 +73,7 @@ struct InspectionRow {
   }
 
   func lsn(_ index: Int) throws(TidemarkError) -> LSN {
+    // The error that is thrown instead names the column.
     guard let lsn = try? LSN(text: try text(index)) else { throw unreadable(index) }
     return lsn
   }

@@ -89,6 +89,7 @@ struct DrillComparison {
   /// Seconds from the backup's end to the moment that was reached.
   private var backupAge: Double? {
     guard let stop = report.backup?.stopTime, let reached = report.reached?.time,
+      // Times that this program wrote; without one the page says nothing about the age.
       let from = try? RecoveryTime(text: stop), let to = try? RecoveryTime(text: reached)
     else { return nil }
     return Double(to.microseconds - from.microseconds) / 1_000_000

@@ -234,6 +234,7 @@ package struct DrillRun {
     default: break
     }
     if report.systemIdentifier.isEmpty {
+      // Where no lineage is known the restore's own error says more.
       guard let identifier = try? request.systemIdentifier ?? onlyLineage() else { throw error }
       report.systemIdentifier = identifier.description
     }

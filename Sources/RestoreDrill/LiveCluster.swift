@@ -16,6 +16,7 @@ struct LiveCluster: Sendable {
 
   /// `nil` when it doesn't answer, or is a standby.
   init?(_ connection: ConnectionInfo) {
+    // A server that can't be asked, or answers something else, is no live cluster to compare with: the report says so.
     guard
       let live = try? PostgresConnection(connection.with("connect_timeout", "3"), silenceLimit: .seconds(20)),
       let row = try? live.query(
@@ -23,7 +24,9 @@ struct LiveCluster: Sendable {
         SELECT system_identifier, pg_current_wal_lsn(), pg_snapshot_xmax(pg_current_snapshot())
         FROM pg_control_system() WHERE NOT pg_is_in_recovery()
         """
-      ).rows.first, row.count == 3, let identifier = row[0], let lsn = row[1].flatMap({ try? LSN(text: $0) }),
+      ).rows.first, row.count == 3, let identifier = row[0],
+      // What isn't a position is no answer.
+      let lsn = row[1].flatMap({ try? LSN(text: $0) }),
       // Transactions below 3 are PostgreSQL's own (transam.h, FirstNormalTransactionId).
       let rows = try? live.query(
         """

@@ -132,9 +132,19 @@ struct LineageExpireRun {
       var bytes: [ObjectName: [UInt8]] = [:]
       // One that can't be read can't be put back either; only an explicit removal comes here with such.
       for entry in batch {
-        bytes[entry.name] = try? repository.readSealed(
-          .manifest, entry.name, limit: Repository.manifestByteCountMax, mends: false
-        ).sealed
+        do throws(TidemarkError) {
+          bytes[entry.name] = try repository.readSealed(
+            .manifest, entry.name, limit: Repository.manifestByteCountMax, mends: false
+          ).sealed
+        } catch {
+          switch error.code {
+          case .objectDamaged, .signatureInvalid, .writerNotTrusted, .formatVersionUnknown, .noKeyOpens,
+            .objectNotFound:
+            break
+          // It may be held in this moment, and could not be put back: nothing of the batch was deleted yet.
+          default: throw error
+          }
+        }
       }
       var deleter = RegionDeleter(repository.regions)
       let gone = try deleter.delete(batch, stage: "manifests")

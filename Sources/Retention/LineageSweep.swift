@@ -115,6 +115,7 @@ struct LineageSweep {
     }
     var protected = (packs: 0, fileTables: 0)
     for entry in packs.entries {
+      // What has no pack's name is left alone, with a remark.
       guard let label = LineageView.label(of: entry.name), let name = try? BackupLabelName(label),
         let number = Int(entry.name.lastComponent), entry.name == layout.pack(name, number)
       else {
@@ -165,6 +166,7 @@ struct LineageSweep {
     var files: [(WALFileName, RegionListing.Entry)] = []
     var histories: [TimelineID: TimelineHistory] = [:]
     for entry in listing.entries {
+      // What has no WAL's name is left alone, with a remark.
       guard let file = try? WALFileName(text: entry.name.lastComponent), entry.name == layout.wal(file) else {
         report.remarks.append("\(entry.name) isn't a WAL file's name: left alone")
         continue
@@ -207,6 +209,7 @@ struct LineageSweep {
     // A dry run's listing leaves out the manifests that would be gone.
     let expired = Set(
       expiry.expired.compactMap { label in
+        // Labels that were decided about are labels.
         (try? BackupLabelName(label)).flatMap { RewrapGroup(of: layout.manifest($0)) }
       })
     for entry in rewraps.entries {

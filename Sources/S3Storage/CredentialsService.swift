@@ -88,6 +88,7 @@ struct CredentialsService: Sendable {
   }
 
   func credentials(_ exchange: HTTPExchange, origin: String) throws(TidemarkError) -> Credentials {
+    // The decoder's own words could repeat a secret.
     guard let document = try? JSONDecoder().decode(Document.self, from: Data(exchange.body)) else {
       throw invalid("the answer isn't the JSON document that it should be")
     }

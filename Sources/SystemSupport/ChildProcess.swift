@@ -87,6 +87,7 @@ package final class ChildProcess: Sendable {
     }
   }
 
+  // A process that can't be asked about counts as running: whoever waits has a limit.
   package var isRunning: Bool { ((try? reap()) ?? nil) == nil }
 
   /// Sends `number` unless the program has ended. A pid that was reaped is never signalled.

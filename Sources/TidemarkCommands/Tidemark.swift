@@ -41,6 +41,7 @@ extension TidemarkCommand {
       StandardErrorLog.write(error.operatorText + "\n")
       if global.json {
         let document = ErrorDocument(error: .init(error))
+        // The error itself stands on standard error already.
         if let text = try? CommandContext.encode(document) { try CommandContext.write(text) }
       }
       if let recordedName { record.conclude(recordedName, self.status(of: error), error) }
@@ -112,6 +113,7 @@ package struct Tidemark: ParsableCommand {
   /// file isn't in the archive, and end a recovery early.
   static func isFetching(_ arguments: [String]) -> Bool {
     arguments.contains("wal-fetch")
+      // Only a name of WAL's counts.
       || arguments.contains { (try? WALFileName(text: $0)) != nil && !$0.contains("/") }
   }
 

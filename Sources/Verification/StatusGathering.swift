@@ -121,6 +121,7 @@ package struct StatusGathering {
       let (document, sealed) = try repository.readSealed(
         .report, entry.name, limit: Self.drillByteCountMax, mends: false)
       status.stored = Double(try SealedHeader.parse(sealed).created) / 1e6
+      // A report of another version counts as one without a result.
       if let fields = try? JSONDecoder().decode(DrillFields.self, from: Data(document)) {
         status.ok = fields.ok
         status.rtoSeconds = fields.rtoSeconds

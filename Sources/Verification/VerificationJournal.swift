@@ -27,7 +27,9 @@ package struct VerificationJournal: Sendable {
   /// Where to go on; `nil` when there is nothing, or nothing that can be read: then all is verified again.
   func unfinished() throws(TidemarkError) -> VerificationState? {
     guard fileExists(statePath) else { return nil }
-    return try? JSONDecoder().decode(VerificationState.self, from: Data(try readFile(statePath)))
+    let bytes = try readFile(statePath)
+    // Written by another version or spoilt: the verification begins anew.
+    return try? JSONDecoder().decode(VerificationState.self, from: Data(bytes))
   }
 
   func save(_ state: VerificationState) throws(TidemarkError) {
@@ -46,7 +48,9 @@ package struct VerificationJournal: Sendable {
 
   /// The last one that was finished; `nil` when there is none, or none that can be read.
   package func finished() -> FinishedVerification? {
+    // `status` takes one that can't be read for none, and asks for a verification.
     guard fileExists(finishedPath), let bytes = try? readFile(finishedPath) else { return nil }
+    // The same for one of another version.
     return try? JSONDecoder().decode(FinishedVerification.self, from: Data(bytes))
   }
 

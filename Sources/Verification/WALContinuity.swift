@@ -85,6 +85,7 @@ package enum WALContinuity {
       if let begin = expected, begin < entry.name, let before = entry.name.previous(wal.segmentSize) {
         note(upTo: before)
       }
+      // Behind the last name of a timeline nothing is expected.
       expected = try? entry.name.next(wal.segmentSize)
     }
     note(upTo: last)
@@ -95,6 +96,7 @@ package enum WALContinuity {
 extension WALSegmentName {
   /// The segment before this one on the same timeline; `nil` for the first.
   fileprivate func previous(_ size: WALSegmentSize) -> WALSegmentName? {
+    // A name that no position has has no neighbour.
     guard let start = try? startLSN(size), start.rawValue > 0 else { return nil }
     return WALSegmentName(timeline: timeline, containing: LSN(rawValue: start.rawValue - 1), size: size)
   }

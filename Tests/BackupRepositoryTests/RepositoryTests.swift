@@ -39,6 +39,19 @@ import Testing
 
   func segment(_ text: String) throws -> WALSegmentName { try #require(WALSegmentName(text)) }
 
+  @Test("a memory of the newest backup that can't be read is told, and doesn't count as none")
+  func unreadableMemory() throws {
+    let memory = NewestBackupMemory(repository(), lineage)
+    let catalog = LineageCatalog(layout: lineage)
+    #expect(memory.finding(catalog) == nil)
+    try memory.remember(try BackupLabelName("a"))
+    #expect(try #require(memory.finding(catalog)).contains("is in no region any more"))
+    let path = "\(setup.directory.path)/newest/crm-7301"
+    try DurableFile.remove(path)
+    try DurableFile.createDirectories(path)
+    #expect(try #require(memory.finding(catalog)).contains("can't be read"))
+  }
+
   @Test("a host without an identity reads manifests and file tables that it wrote, and no packs") func writerOnly()
     throws
   {

@@ -55,6 +55,9 @@ struct RestoreOptionTests {
     let text = try installation.refuse(76, "target-not-empty", ["restore", "--target-directory", "\(root)/none"])
     #expect(text.contains("--tablespace-map \(marks.tablespace)="), "\(text)")
     #expect(!FileManager.default.fileExists(atPath: "\(root)/none"))
+    // What can't be read may be a running server's.
+    try FileManager.default.createDirectory(atPath: "\(root)/obscure/postmaster.pid", withIntermediateDirectories: true)
+    try installation.refuse(74, "local-io", ["restore", "--target-directory", "\(root)/obscure"] + mapped("obscure"))
     try installation.refuse(
       64, "usage", ["restore", "--target-directory", "\(root)/none", "--tablespace-map", "/no/such=\(root)/x"])
     try installation.refuse(

@@ -339,6 +339,24 @@ import Testing
     for region in 0...1 { #expect(try world.names(region) == Self.afterwards) }
   }
 
+  @Test("a manifest that can't be read when it is about to go stays: a hold in that moment could not put it back")
+  func
+    unreadAtTheLast() throws
+  {
+    try threeBackups()
+    let before = try world.names()
+    // Read once, for the catalogue.
+    let reads = Counter()
+    let wrap: (any ObjectStore) -> any ObjectStore = {
+      LockingStore($0, locked: "backups/b/manifest", reads: reads, readCountMax: 1)
+    }
+    let repository = world.open(wrapping: ["west": wrap, "east": wrap])
+    #expect(thrownCode { _ = try ExpireRun(repository, Self.options()).run() } == .regionUnreachable)
+    #expect(reads.add(0) > 1)
+    #expect(try world.names(0) == before && world.names(1) == before)
+    #expect(try expire().lineages.first?.expired == ["a", "b"])
+  }
+
   @Test("debts for what was deleted everywhere are settled") func debts() throws {
     try threeBackups()
     let journal = world.open().regions.debts
@@ -389,14 +407,19 @@ import Testing
   }
 }
 
-/// A store whose lock on some objects refuses their deletion, in the words of Amazon S3.
+/// A store whose lock on some objects refuses their deletion, in the words of Amazon S3, and which gives them out so often
+/// and no more.
 private final class LockingStore: ObjectStore {
   private let store: any ObjectStore
   private let locked: String
+  private let reads: Counter
+  private let readCountMax: Int
 
-  init(_ store: any ObjectStore, locked: String) {
+  init(_ store: any ObjectStore, locked: String, reads: Counter = Counter(), readCountMax: Int = .max) {
     self.store = store
     self.locked = locked
+    self.reads = reads
+    self.readCountMax = readCountMax
   }
 
   var location: String { store.location }
@@ -407,7 +430,10 @@ private final class LockingStore: ObjectStore {
     try store.create(key, body, deadline: deadline)
   }
   func read(_ key: ObjectKey, range: ByteRange?, deadline: Deadline) throws(TidemarkError) -> [UInt8] {
-    try store.read(key, range: range, deadline: deadline)
+    if key.text.hasSuffix(locked), reads.add(1) > readCountMax {
+      throw TidemarkError(.regionUnreachable, "the test's store is away", object: key.text)
+    }
+    return try store.read(key, range: range, deadline: deadline)
   }
   func information(_ key: ObjectKey, deadline: Deadline) throws(TidemarkError) -> ObjectInformation? {
     try store.information(key, deadline: deadline)
