@@ -109,7 +109,8 @@ final class SmallRepository {
     attributes.plaintextDigest = SHA256Digest.of(bytes)
     attributes.plaintextByteCount = UInt64(bytes.count)
     let repository = open()
-    try repository.regions.create(name, try repository.seal(.walSegment, name, bytes, attributes: { attributes })) { _ in
+    try repository.regions.create(name, try repository.seal(.walSegment, name, bytes, attributes: { attributes })) {
+      _ in
       true
     }
   }
