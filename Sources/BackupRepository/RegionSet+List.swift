@@ -35,10 +35,14 @@ extension RegionSet {
   ///
   /// A region that can't be asked is named in the result's failures, and costs ``ReadLimits/perRegion`` at most for the
   /// marker and for each stretch of ``stretchCount`` objects: a region that dies meanwhile isn't waited for longer.
+  /// With `among` the other regions aren't asked, and are neither in the result nor among its failures.
   /// - Throws: the first region's error when no region could be asked.
-  package func list(prefix: String, startingAfter: ObjectName? = nil) throws(TidemarkError) -> RegionListing {
+  package func list(
+    prefix: String, startingAfter: ObjectName? = nil, among: [Region]? = nil
+  ) throws(TidemarkError) -> RegionListing {
     let collected = Mutex<[Int: [ObjectInformation]]>([:])
-    let threads = regions.enumerated().map { index, region in
+    let asked = regions.enumerated().filter { entry in among.map { $0.contains { $0 === entry.element } } ?? true }
+    let threads = asked.map { index, region in
       WorkerThread<Void>("list-\(region.name)") { [self] in
         guard try hasMarker(region, deadline: limit(region)) else { throw unmarked(region) }
         var found: [ObjectInformation] = []
@@ -59,7 +63,7 @@ extension RegionSet {
       }
     }
     var listing = RegionListing()
-    for (index, thread) in threads.enumerated() {
+    for (index, thread) in zip(asked.map(\.offset), threads) {
       do throws(TidemarkError) {
         try thread.join()
         listing.answered.insert(index)

@@ -408,14 +408,21 @@ import Testing
 }
 
 /// A store whose lock on some objects refuses their deletion, in the words of Amazon S3, and which gives them out so often
-/// and no more.
-private final class LockingStore: ObjectStore {
+/// and no more. It counts listings below names with `locked` in them, and refuses them behind `listCountMax`.
+final class LockingStore: ObjectStore {
   private let store: any ObjectStore
   private let locked: String
   private let reads: Counter
   private let readCountMax: Int
+  private let lists: Counter
+  private let listCountMax: Int
 
-  init(_ store: any ObjectStore, locked: String, reads: Counter = Counter(), readCountMax: Int = .max) {
+  init(
+    _ store: any ObjectStore, locked: String, reads: Counter = Counter(), readCountMax: Int = .max,
+    lists: Counter = Counter(), listCountMax: Int = .max
+  ) {
+    self.lists = lists
+    self.listCountMax = listCountMax
     self.store = store
     self.locked = locked
     self.reads = reads
@@ -441,6 +448,9 @@ private final class LockingStore: ObjectStore {
   func list(
     prefix: String, startingAfter: String?, deadline: Deadline, _ body: (ObjectInformation) throws -> Bool
   ) throws(TidemarkError) {
+    if prefix.contains(locked), lists.add(1) > listCountMax {
+      throw TidemarkError(.regionUnreachable, "the test's store is away", object: prefix)
+    }
     try store.list(prefix: prefix, startingAfter: startingAfter, deadline: deadline, body)
   }
   func honoursConditionalCreation(probe: ObjectKey, deadline: Deadline) throws(TidemarkError) -> Bool {

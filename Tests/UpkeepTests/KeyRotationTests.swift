@@ -168,6 +168,33 @@ import Testing
     #expect(try requests(new) == before + 3)
   }
 
+  @Test("a region is asked for re-wraps only when another hasn't got them, and one that is away not for each object")
+  func secondRegion() throws {
+    try world.backup("a", number: 2, age: 300, own: 3)
+    try rotate()
+    let packs = try (1...3).map { world.lineage.pack(try BackupLabelName("a"), $0) }
+    let (west, east) = (Counter(), Counter())
+    func reader(_ identity: Identity) throws -> Repository {
+      try host([identity]).open(
+        host: "reader",
+        wrapping: [
+          "west": { LockingStore($0, locked: "/rewraps/", lists: west) },
+          "east": { LockingStore($0, locked: "/rewraps/", lists: east, listCountMax: 0) },
+        ])
+    }
+    // Whichever is asked first, the key is found, and the group is listed once.
+    let meant = try reader(new)
+    for pack in packs { _ = try meant.readSealed(.pack, pack, limit: 100) }
+    #expect(west.add(0) == 1 && east.add(0) <= 1)
+    let before = east.add(0)
+    // Who isn't meant can't know it while a region is away.
+    let stranger = try reader(Identity())
+    for pack in packs.dropLast() {
+      #expect(thrownCode { _ = try stranger.readSealed(.pack, pack, limit: 100) } == .regionUnreachable)
+    }
+    #expect(east.add(0) - before <= 2, "\(east.add(0))")
+  }
+
   @Test("what came since is wrapped anew by the next run, and what is sealed to the new recipient isn't") func since()
     throws
   {
