@@ -38,6 +38,8 @@ package struct RestoreReport: Sendable {
   package var nextSteps: [String] = []
   /// Where the time of files and WAL went.
   package var profile: [StageProfile] = []
+  /// What most of the time was spent on; `nil` for a plan alone.
+  package var limit: RestoreLimit?
   /// The restored server's first transaction of its own.
   package var firstTransaction: UInt64?
   /// What the operator should know.
@@ -224,6 +226,9 @@ package struct RestoreRun {
       report.rtoSeconds = (ContinuousClock.now - begin).seconds
     }
     report.profile = [restorer.meter.profile, spool.meter.profile]
+    report.limit = RestoreLimit(
+      phases: report.phases, files: restorer.meter.profile, wal: spool.meter.profile,
+      starvedSeconds: spool.starvedSeconds)
     report.nextSteps = NextSteps(settings: settings, port: port).commands
     withExtendedLifetime(lock) {}
   }

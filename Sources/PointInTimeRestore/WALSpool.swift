@@ -27,6 +27,10 @@ package final class WALSpool: Sendable {
   private let threads = Mutex<[WorkerThread<Void>]>([])
   /// Its input is the regions; it waits for output while the spool is full.
   let meter = StageMeter("wal")
+  /// Milliseconds for which the replay waited for a segment that was on its way, as far as its wishes were seen.
+  private let starvedMilliseconds = Counter()
+  /// How often the spool looks for wishes.
+  private static let wishInterval = Duration.milliseconds(20)
   private let tablespaces: TablespaceGuard
 
   init(
@@ -71,6 +75,7 @@ package final class WALSpool: Sendable {
   /// The first error, for the restore's own output: the server's log would bury it.
   var firstFailure: TidemarkError? { failure.withLock { $0 } }
   var byteCount: Int64 { Int64(fetchedBytes.value) }
+  var starvedSeconds: Double { Double(starvedMilliseconds.value) / 1000 }
 
   /// Ends the fetching and waits for the threads. It may be called again.
   func stop() {
@@ -87,16 +92,22 @@ package final class WALSpool: Sendable {
 
   /// PostgreSQL asks for the last segment once more when it ends the recovery: `wal-fetch` then leaves a wish.
   private func fetchAgain() throws(TidemarkError) {
+    var lastLook = ContinuousClock.now
     while !stopped.isCancelled {
+      let now = ContinuousClock.now
+      defer { lastLook = now }
       for name in try directoryEntries(directory) where name.hasSuffix(PlannedWALFetch.wanted) {
         let segment = String(name.dropLast(PlannedWALFetch.wanted.count))
         // A wish for a segment that is still on its way is granted by its arrival.
-        guard delivered.withLock({ $0.contains(segment) }) else { continue }
+        guard delivered.withLock({ $0.contains(segment) }) else {
+          starvedMilliseconds.add(Int((now - lastLook).milliseconds))
+          continue
+        }
         try DurableFile.remove("\(directory)/\(name)")
         if fileExists("\(directory)/\(segment)") { continue }
         try fetch(WALFileName(text: segment), .walSegment)
       }
-      usleep(20_000)
+      usleep(UInt32(Self.wishInterval.milliseconds * 1000))
     }
   }
 

@@ -60,6 +60,7 @@ struct RestoreCommand: TidemarkCommand {
     var regionsNotAsked: [String]
     var nextSteps: [String]
     var profile: [StageProfile]
+    var limit: RestoreLimit?
     var remarks: [String]
   }
 
@@ -96,7 +97,7 @@ struct RestoreCommand: TidemarkCommand {
       started: result.isStarted, bytes: result.plan.byteCount, delta: result.delta,
       walSegments: result.plan.segments.count,
       regionsNotAsked: result.plan.regionsNotAsked, nextSteps: result.nextSteps,
-      profile: result.profile, remarks: result.remarks)
+      profile: result.profile, limit: result.limit, remarks: result.remarks)
     for remark in report.remarks { context.logger.warning("restore: \(remark)") }
     try context.print(report) { text(report, result) }
     return 0
@@ -151,6 +152,16 @@ struct RestoreCommand: TidemarkCommand {
     }
   }
 
+  private static func name(_ cause: RestoreLimit.Cause) -> String {
+    switch cause {
+    case .region: "the region"
+    case .cpu: "the CPU"
+    case .disk: "the disk"
+    case .replay: "PostgreSQL's replay"
+    case .overhead: "start and plan"
+    }
+  }
+
   private func text(_ report: Report, _ result: RestoreReport) -> String {
     var lines = ["backup \(report.backup), target: \(report.target), timeline \(result.plan.targetTimeline)"]
     lines.append("files: \(Size(report.bytes)), WAL: up to \(report.walSegments) segments")
@@ -186,6 +197,10 @@ struct RestoreCommand: TidemarkCommand {
       let objective =
         report.objectiveSeconds.map { " (objective \(Seconds($0)): \(report.met == true ? "met" : "MISSED"))" } ?? ""
       lines.append("RTO \(Seconds(report.rtoSeconds))\(objective)")
+    }
+    if let limit = report.limit {
+      let parts = RestoreLimit.Cause.allCases.map { "\(Self.name($0)) \(Seconds(limit.seconds($0)))" }
+      lines.append("limited by \(Self.name(limit.by)): \(parts.joined(separator: ", "))")
     }
     lines += report.nextSteps.map { "next: \($0)" }
     return lines.joined(separator: "\n") + "\n" + (profile ? ProfileTable(report.profile).text : "")
