@@ -50,6 +50,32 @@ import Testing
     #expect(thrownCode { _ = try BackupLabelName(text) } == .usage)
   }
 
+  @Test("the group of an object's re-wraps follows from its name, and from a re-wrap's name")
+  func rewrapGroups() throws {
+    let base = "crm/7301/"
+    for (name, group) in [
+      ("backups/L/manifest", "backups/L/"), ("backups/L/files/00000001", "backups/L/"),
+      ("backups/L/leases/00000001", "backups/L/"), ("packs/L/00000001", "backups/L/"),
+      ("wal/0000000A/0000000A0000000B000000C3", "wal/0000000A0000000B/"),
+      ("wal/0000000A/0000000A0000000B000000C3.partial", "wal/0000000A0000000B/"),
+      ("wal/0000000A/0000000A0000000B000000C3.00000028.backup", "wal/0000000A0000000B/"),
+      ("wal/0000000A/0000000A.history", "others/"), ("wal/0000000A/else", "others/"), ("holds/L/H", "others/"),
+      ("releases/L/H", "others/"), ("drills/D", "others/"),
+    ] {
+      let found = try #require(RewrapGroup(of: ObjectName(base + name)))
+      #expect(found.prefix == "\(base)rewraps/\(group)", "\(name)")
+      #expect(found.isPermanent == (group == "others/") && found.isOfWAL == group.hasPrefix("wal/"))
+      #expect(RewrapGroup(ofRewrap: found.rewrap("00")) == found)
+      #expect(RewrapGroup(of: found.rewrap("00")) == nil)
+    }
+    for name in ["crm/repository", "crm/probes/1", "crm/probes/1/2/3", "crm/7301/backups"] {
+      #expect(RewrapGroup(of: try ObjectName(name)) == nil, "\(name)")
+    }
+    for name in ["rewraps/L/00", "rewraps/backups/00", "rewraps/backups/L/M/00", "rewraps/others/L/00", "packs/L/0"] {
+      #expect(RewrapGroup(ofRewrap: try ObjectName(base + name)) == nil, "\(name)")
+    }
+  }
+
   @Test("names are ordered by their bytes") func order() throws {
     let names = try ["a/B", "a-b", "a/b", "a", "a.b", "a0"].map { try ObjectName($0) }
     #expect(names.sorted().map(\.text) == ["a", "a-b", "a.b", "a/B", "a/b", "a0"])

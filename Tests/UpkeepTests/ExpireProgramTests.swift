@@ -73,6 +73,38 @@ struct ProgramWorld {
     ].flatMap { ["expire.before-\($0)", "expire.after-\($0)"] } + ["expire.after-journal:1"]
 
   @Test(
+    "killed among the re-wraps of what is gone, the next run deletes the rest of them and no other",
+    arguments: ["expire.before-rewraps:1", "expire.after-rewraps:1", "expire.after-rewraps:2"])
+  func killedAmongRewraps(crashPoint: String) throws {
+    let setup = try ProgramWorld()
+    let path = "\(setup.root)/tidemark.yaml"
+    let text = String(decoding: try readFile(path), as: UTF8.self)
+    let new = Identity()
+    try DurableFile.write(
+      Array(text.replacing("encryption: {", with: "encryption: {recipients: [\(new.recipient)], ").utf8), to: path)
+    let rotated = try setup.json(["keys", "rotate"])
+    #expect(((rotated["lineages"] as? [[String: Any]])?.first?["rewraps"]) as? Int == 4)
+    func rewraps(_ region: Int) throws -> [String] {
+      try setup.world.names(region).filter { $0.hasPrefix("rewraps/") }.map { directoryName($0) }
+    }
+    // The packs of a live on in c, and WAL goes on; of b nothing is left.
+    _ = try setup.json(["expire"])
+    for region in 0...1 {
+      #expect(
+        try rewraps(region) == [
+          "rewraps/backups/a", "rewraps/backups/b", "rewraps/backups/c", "rewraps/wal/0000000100000000",
+        ])
+    }
+    let outcome = try setup.run(["expire"], crashAt: crashPoint)
+    #expect(outcome.ending == .signalled(SIGKILL), "\(outcome.ending) \(outcome.errorText)")
+    let report = try setup.json(["expire"])
+    for region in 0...1 {
+      #expect(
+        try rewraps(region) == ["rewraps/backups/a", "rewraps/backups/c", "rewraps/wal/0000000100000000"], "\(report)")
+    }
+  }
+
+  @Test(
     "killed anywhere, it leaves no manifest without its packs, and the next run ends where it should",
     arguments: crashPoints)
   func killed(crashPoint: String) throws {
