@@ -57,8 +57,8 @@ package struct KeyRewrap {
     wanted = Set(repository.keys.recipients.map(\.id))
   }
 
-  /// - Throws: `no-key-opens` without an identity, `key-file-invalid` without a writer key, `writer-not-trusted`,
-  ///   `configuration-invalid` without a recipient, `locked` when another run is under way on this host, and what listing
+  /// - Throws: `no-key-opens` without an identity, `key-file-invalid` without a writer key, `configuration-invalid`
+  ///   with one that isn't trusted and without a recipient, `locked` when another run is under way on this host, and what listing
   ///   and creating throw.
   package func run() throws(TidemarkError) -> RewrapReport {
     try requireKeys()
@@ -89,7 +89,7 @@ package struct KeyRewrap {
     // Nobody would believe what it signs.
     guard keys.trustedWriters.contains(writer) else {
       throw TidemarkError(
-        .writerNotTrusted, "this host's own writer key is not trusted", object: writer.id.description,
+        .configurationInvalid, "this host's own writer key is not trusted", object: writer.id.description,
         kept: "everything: nothing was written", next: "add its public key to encryption.trusted-writers on every host")
     }
   }

@@ -284,7 +284,7 @@ import Testing
     let stranger = try WriterKey()
     for (world, code) in [
       (try host([], writer: writer), .noKeyOpens), (try host([old]), .keyFileInvalid),
-      (try host([old], writer: stranger), .writerNotTrusted),
+      (try host([old], writer: stranger), .configurationInvalid),
       (try host([old], recipients: [], writer: writer), .configurationInvalid),
     ] as [(SmallRepository, ErrorCode)] {
       #expect(thrownCode { _ = try KeyRewrap(world.open(), isDryRun: false).run() } == code)
