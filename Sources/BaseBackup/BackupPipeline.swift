@@ -47,14 +47,11 @@ private struct Joints: Sendable {
 }
 
 struct BackupPipeline {
-  /// Objects on their way to the regions at once, besides one that waits.
-  private static let uploadCountMax = 2
-
   let repository: Repository
   let layout: LineageLayout
   let label: BackupLabelName
   let blockSize: Int
-  let workerCount: Int
+  let size: PipelineSize
   let previous: PreviousFileTable?
   /// Of all regions together.
   let uploadLimiter: RateLimiter
@@ -62,14 +59,14 @@ struct BackupPipeline {
 
   /// Runs `produce` on this thread with a cutter that feeds the other stages.
   func run(_ produce: (inout BlockCutter) throws -> Void) throws(TidemarkError) -> PipelineResult {
-    let bufferCount = workerCount * 2 + 2
+    let bufferCount = size.bufferCount
     let joints = Joints(
       pool: BoundedQueue(limit: bufferCount), chunks: BoundedQueue(limit: bufferCount),
       processed: BoundedQueue(limit: bufferCount), uploads: BoundedQueue(limit: 1))
     for _ in 0..<bufferCount { try joints.pool.push(ChunkBuffer()) }
 
     let workers = WorkerThread<Void>("compress") { [self] in
-      try withThreads("compress", count: workerCount, onFailure: joints.fail) { [self] _ in
+      try withThreads("compress", count: size.workerCount, onFailure: joints.fail) { [self] _ in
         try meters.compress.thread {
           var worker = try ChunkWorker(blockSize: blockSize, level: repository.compressionLevel)
           while let chunk = try joints.chunks.pop(meters.compress) {
@@ -87,7 +84,7 @@ struct BackupPipeline {
       }
     }
     let uploading = WorkerThread<Void>("upload") { [self] in
-      try withThreads("upload", count: Self.uploadCountMax, onFailure: joints.fail) { [self] _ in
+      try withThreads("upload", count: size.uploadCount, onFailure: joints.fail) { [self] _ in
         try meters.upload.thread {
           while let object = try joints.uploads.pop(meters.upload) {
             // Before the regions' own limits of time begin.

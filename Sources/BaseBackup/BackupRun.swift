@@ -18,6 +18,8 @@ package struct BackupOptions: Sendable {
   package var attachments: [String] = []
   /// 0: as many as there are processors.
   package var workerCount = 0
+  /// Bytes of memory for buffers.
+  package var memoryByteCount = 256 << 20
   /// How long the WAL of the backup may take to reach the regions.
   package var walWaitLimit = Duration.seconds(600)
   package var startsFast = true
@@ -212,8 +214,8 @@ package struct BackupRun {
     var source = ServerStreamSource(connection, streamOptions)
     let workers = options.workerCount > 0 ? options.workerCount : max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))))
     let pipeline = BackupPipeline(
-      repository: repository, layout: layout, label: label, blockSize: Self.blockSize, workerCount: workers,
-      previous: previous, uploadLimiter: RateLimiter(bytesPerSecond: options.uploadRateMax))
+      repository: repository, layout: layout, label: label, blockSize: Self.blockSize,
+      size: PipelineSize(workers: workers, memoryByteCount: options.memoryByteCount), previous: previous, uploadLimiter: RateLimiter(bytesPerSecond: options.uploadRateMax))
     connection.inputMeter = pipeline.meters.receive
     var started: SourceStart?
     var ended: SourceEnd?

@@ -9,6 +9,8 @@ import Envelope
 /// accesses. That is why it may be marked `@unchecked Sendable`.
 final class ChunkBuffer: @unchecked Sendable {
   static let byteCountMax = SealedObject.framePlaintextByteCountMax
+  /// Of both its buffers.
+  static let memoryByteCount = byteCountMax + FrameCompressor.outputByteCountMax(byteCountMax)
 
   /// What the chunk consists of, in stream order.
   enum Item {

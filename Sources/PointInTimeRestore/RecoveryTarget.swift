@@ -1,5 +1,6 @@
 // What a restore aims at, in PostgreSQL's terms (manual, "Recovery Target").
 import Diagnostics
+import Glibc
 import PostgresFormats
 
 package enum RecoveryTarget: Sendable, Equatable {
@@ -47,7 +48,10 @@ package struct RestoreRequest: Sendable {
   package var action = TargetAction.promote
   package var starts = true
   package var port: Int?
-  package var workerCount = 4
+  /// Threads that fetch and write files; fewer where ``memoryByteCount`` ends.
+  package var workerCount = max(4, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))))
+  /// Bytes of memory for buffers.
+  package var memoryByteCount = 256 << 20
   /// A scratch copy: nobody but this program reaches the server, and it touches nothing outside its directory. See
   /// `RecoverySettings.isolation`.
   package var isIsolated = false

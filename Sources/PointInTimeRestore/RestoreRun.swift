@@ -161,12 +161,14 @@ package struct RestoreRun {
       sideDirectory: target.sideDirectory, tree: tree, isIsolated: request.isIsolated,
       isTheCluster: host.dataDirectory == target.directory, end: plan.end)
     try tablespaces.own(target.laterTablespaces)
-    let spool = WALSpool(repository, plan, directory: spoolDirectory, tree: tree, tablespaces: tablespaces)
+    let memory = RestoreMemory(byteCount: request.memoryByteCount)
+    let spool = WALSpool(repository, plan, directory: spoolDirectory, tree: tree, tablespaces: tablespaces, memory: memory)
     if request.starts { try spool.start() }
     defer { spool.stop() }
     let total = plan.byteCount
     let restorer = FileRestorer(
-      repository: repository, backup: plan.backup, target: target, tree: tree, threadCount: request.workerCount
+      repository: repository, backup: plan.backup, target: target, tree: tree,
+      threadCount: min(request.workerCount, memory.packCount)
     ) { [progress] written in progress("files: \(written >> 20) of \(total >> 20) MiB") }
     var prepared: DeltaPreparation.Outcome?
     if let cluster = target.deadCluster {

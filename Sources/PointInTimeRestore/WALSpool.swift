@@ -11,8 +11,6 @@ import SystemSupport
 package final class WALSpool: Sendable {
   /// Segments that lie ready at once.
   static let segmentCountMax = 24
-  /// Bytes of segments that are fetched at once, which is what bounds the memory.
-  private static let fetchByteCountMax = 48 << 20
 
   private let repository: Repository
   private let plan: RestorePlan
@@ -32,10 +30,13 @@ package final class WALSpool: Sendable {
   /// How often the spool looks for wishes.
   private static let wishInterval = Duration.milliseconds(20)
   private let tablespaces: TablespaceGuard
+  private let threadCount: Int
 
   init(
-    _ repository: Repository, _ plan: RestorePlan, directory: String, tree: OwnedTree, tablespaces: TablespaceGuard
+    _ repository: Repository, _ plan: RestorePlan, directory: String, tree: OwnedTree, tablespaces: TablespaceGuard,
+    memory: RestoreMemory
   ) {
+    threadCount = max(1, memory.walByteCount / plan.segmentSize.byteCount)
     self.tablespaces = tablespaces
     self.repository = repository
     self.plan = plan
@@ -47,7 +48,6 @@ package final class WALSpool: Sendable {
   func start() throws(TidemarkError) {
     try tree.makeDirectories(PlannedWALFetch.keptDirectory(directory))
     for timeline in plan.histories { try fetch(.history(timeline), .timelineHistory) }
-    let threadCount = max(1, Self.fetchByteCountMax / plan.segmentSize.byteCount)
     let started = (0..<threadCount).map { index in
       WorkerThread<Void>("wal-\(index)") { [self] in
         do { try meter.thread { try fetchSegments() } } catch {

@@ -25,6 +25,8 @@ package struct DrillRequest: Sendable {
   /// Bytes that the scratch directory may take.
   package var disk: Int64?
   package var workerCount = 4
+  /// Bytes of memory for the restore's own buffers.
+  package var bufferByteCount = 256 << 20
   package var assertions: [DrillAssertion] = []
   package var rtoObjective: Duration?
   package var rpoObjective: Duration?

@@ -66,6 +66,7 @@ package struct DrillRun {
       name: label.text, cluster: repository.layout.cluster, systemIdentifier: "", began: Self.text(beganAt), request)
     var restore = try restoreRequest(scratch, reading, &report)
     restore.workerCount = request.workerCount
+    restore.memoryByteCount = request.bufferByteCount
     let watch = DrillDiskWatch(scratch.run, data: scratch.data, limit: request.disk)
     defer { watch.stop() }
 

@@ -41,6 +41,7 @@ struct BackupCommand: TidemarkCommand {
     options.isFull = full
     options.attachments = context.configuration.attachments
     options.workerCount = context.configuration.limits.workers ?? 0
+    options.memoryByteCount = context.configuration.limits.memory
     options.walWaitLimit = context.configuration.limits.walWait
     options.uploadRateMax = context.configuration.limits.uploadRate
     options.toolVersion = Version.text

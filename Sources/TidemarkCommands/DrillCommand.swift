@@ -108,6 +108,7 @@ struct DrillRunCommand: TidemarkCommand {
       request.assertions = try DrillPolicy(contentsOf: path).assertions
     }
     if let workers = context.configuration.limits.workers { request.workerCount = workers }
+    request.bufferByteCount = context.configuration.limits.memory
     request.rtoObjective = context.configuration.objectives.rto
     request.rpoObjective = context.configuration.objectives.rpo
     request.live = try context.connection

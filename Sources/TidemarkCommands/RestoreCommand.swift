@@ -1,6 +1,7 @@
 // `restore`: brings a cluster back to a moment and measures how long that takes.
 import ArgumentParser
 import BackupRepository
+import Configuration
 import Diagnostics
 import Foundation
 import PointInTimeRestore
@@ -66,8 +67,9 @@ struct RestoreCommand: TidemarkCommand {
 
   func execute() throws(TidemarkError) -> Int32 {
     let begin = ContinuousClock.now
-    let request = try request()
+    var request = try request()
     let context = try CommandContext(global)
+    request.limit(by: context.configuration)
     var repository = try context.repository()
     if let fromRegion { repository = try repository.only(region: fromRegion) }
     let meter = ProgressMeter(context.logger)
@@ -204,5 +206,12 @@ struct RestoreCommand: TidemarkCommand {
     }
     lines += report.nextSteps.map { "next: \($0)" }
     return lines.joined(separator: "\n") + "\n" + (profile ? ProfileTable(report.profile).text : "")
+  }
+}
+
+extension RestoreRequest {
+  mutating func limit(by configuration: TidemarkConfiguration) {
+    if let workers = configuration.limits.workers { workerCount = workers }
+    memoryByteCount = configuration.limits.memory
   }
 }
