@@ -94,9 +94,15 @@ struct DeadCluster: Sendable {
     var others = Set(processes.map(\.directory))
     if let configured, let path = resolvedPath(configured) { others.insert(path) }
     others.remove(own)
+    try Self.requireNotLive(locations, of: others)
+  }
+
+  /// - Parameter others: the data directories of clusters that run, or may.
+  /// - Throws: `target-in-use` when one of `locations` is a tablespace of one of them.
+  static func requireNotLive(_ locations: [String], of others: Set<String>) throws(TidemarkError) {
     for other in others.sorted() {
       // One whose links can't be read isn't ours to judge; its files can't be written by us either.
-      for (_, place) in (try? Self.links(other)) ?? [:] {
+      for (_, place) in (try? links(other)) ?? [:] {
         let live = resolvedPath(place) ?? place
         for location in locations {
           let mine = resolvedPath(location) ?? location
@@ -104,7 +110,7 @@ struct DeadCluster: Sendable {
           throw TidemarkError(
             .targetInUse, "a tablespace of the target directory is another cluster's as well", object: location,
             cause: "the cluster in \(other) has it", kept: "both clusters, unchanged",
-            next: "give --tablespace-map, or remove the link to it from \(directory)/pg_tblspc")
+            next: "stop that cluster, give --tablespace-map, or remove the link to it from pg_tblspc")
         }
       }
     }

@@ -90,7 +90,7 @@ struct DeltaPreparation {
   private func setLaterTablespacesAside(_ mark: inout UnfinishedRestore) throws(TidemarkError) {
     for location in target.laterTablespaces {
       for name in try versionDirectories(location) {
-        let aside = "\(location)/\(name).tidemark-kept-\(Self.stamp())"
+        let aside = Self.asideName("\(location)/\(name)")
         mark.setAside.append(aside)
         try mark.write(in: target.sideDirectory, tree)
         if rename("\(location)/\(name)", aside) != 0 {
@@ -101,16 +101,21 @@ struct DeltaPreparation {
     }
   }
 
+  /// Where what is at `path` is kept when it is set aside.
+  static func asideName(_ path: String) -> String { "\(path).tidemark-kept-\(stamp())" }
+
   /// Unlike any that was used before.
   private static func stamp() -> String {
     let time = RecoveryTime(microseconds: Int64(Date().timeIntervalSince1970 * 1_000_000)).description
     return time.filter { $0.isNumber || $0 == "." }.prefix(21) + "-\(getpid())"
   }
 
+  static func tablespaceRemark(_ aside: String) -> String {
+    "the directory of a tablespace that the backup doesn't have is kept: \(aside)"
+  }
+
   private func remark(_ path: String) -> String {
-    guard path.contains("pg_wal") else {
-      return "the directory of a tablespace that the backup doesn't have is kept: \(path)"
-    }
+    guard path.contains("pg_wal") else { return Self.tablespaceRemark(path) }
     // For a remark alone: what can't be listed isn't counted in it.
     let ready = ((try? directoryEntries("\(path)/archive_status")) ?? []).count { $0.hasSuffix(".ready") }
     return "the WAL of the cluster that was here is kept: \(path)"
@@ -121,7 +126,7 @@ struct DeltaPreparation {
   // MARK: Removing
 
   private func versionDirectories(_ location: String) throws(TidemarkError) -> [String] {
-    try RestoreTarget.versionDirectories(location, restorer.backup.manifest)
+    try RestoreTarget.versionDirectories(location, major: restorer.backup.manifest.serverVersion / 10_000)
   }
 
   private func removeLeftovers() throws(TidemarkError) -> Int {

@@ -162,7 +162,8 @@ package struct RestoreRun {
       isTheCluster: host.dataDirectory == target.directory, end: plan.end)
     try tablespaces.own(target.laterTablespaces)
     let memory = RestoreMemory(byteCount: request.memoryByteCount)
-    let spool = WALSpool(repository, plan, directory: spoolDirectory, tree: tree, tablespaces: tablespaces, memory: memory)
+    let spool = WALSpool(
+      repository, plan, directory: spoolDirectory, tree: tree, tablespaces: tablespaces, memory: memory)
     if request.starts { try spool.start() }
     defer { spool.stop() }
     let total = plan.byteCount
@@ -200,6 +201,7 @@ package struct RestoreRun {
         phase("start")
         report.reached = try follow(server, spool, &report.remarks)
         phase("replay", spool.byteCount)
+        report.remarks += tablespaces.remarks
         report.isStarted = request.action != .shutdown
         report.isPaused = request.action == .pause
         if request.action == .promote {

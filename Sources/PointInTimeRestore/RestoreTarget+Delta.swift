@@ -27,8 +27,8 @@ extension RestoreTarget {
   }
 
   /// `PG_15_202209061`: what PostgreSQL calls its directory in a tablespace. Nothing else there is the cluster's.
-  static func versionDirectories(_ location: String, _ manifest: BackupManifest) throws(TidemarkError) -> [String] {
-    let prefix = "PG_\(manifest.serverVersion / 10_000)_"
+  static func versionDirectories(_ location: String, major: Int) throws(TidemarkError) -> [String] {
+    let prefix = "PG_\(major)_"
     return try directoryEntries(location).filter {
       $0.hasPrefix(prefix) && $0.dropFirst(prefix.count).allSatisfy(\.isNumber)
     }
@@ -40,7 +40,7 @@ extension RestoreTarget {
     var total = try LeftoverTree(directory) { $0 == "lost+found" || $0.hasPrefix("pg_wal") }.allocatedByteCount()
     for (oid, location) in tablespaces
     where deadCluster.tablespaces[oid] == location && DeadCluster.isReal(location, S_IFDIR) {
-      let own = try Self.versionDirectories(location, manifest)
+      let own = try Self.versionDirectories(location, major: manifest.serverVersion / 10_000)
       total += try LeftoverTree(location) { !own.contains($0) }.allocatedByteCount()
     }
     return total

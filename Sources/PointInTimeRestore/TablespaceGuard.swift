@@ -1,6 +1,7 @@
 // Tablespaces that were created after the backup. Their replay needs their directory, and would write into whatever is
 // there: into the live cluster's own tablespace, where the restore runs beside it. So before PostgreSQL gets a segment,
-// the directories that it will create tablespaces in are made, and one that holds anything already is refused.
+// the directories that it will create tablespaces in are made, and one that holds anything already is refused; or, in the
+// cluster's own place, what it holds is set aside: the replay would take its pages for newer than its own.
 import BackupRepository
 import Diagnostics
 import Glibc
@@ -21,18 +22,21 @@ package final class TablespaceGuard: Sendable {
   private let tree: OwnedTree
   /// A scratch copy touches nothing outside its directory, so no such tablespace is made for it.
   private let isIsolated: Bool
-  /// In the cluster's own place its tablespaces are its own: what a crash left there is replayed over.
+  /// In the cluster's own place its tablespaces are its own.
   private let isTheCluster: Bool
+  private let sideDirectory: String
   private let end: LSN?
   /// Names the locations that this restore made, since a replay may come by them again.
   private let record: String
   private let seen = Mutex<[WALSegmentName: Seen]>([:])
   /// One at a time, so that two segments can't both find a location unused.
   private let checking = Mutex(())
+  private let setAside = Mutex<[String]>([])
 
   /// - Parameter end: records behind it are not replayed; `nil` when that isn't known.
   package init(sideDirectory: String, tree: OwnedTree, isIsolated: Bool, isTheCluster: Bool, end: LSN?) {
     self.isTheCluster = isTheCluster
+    self.sideDirectory = sideDirectory
     self.end = end
     self.isIsolated = isIsolated
     record = "\(sideDirectory)/tablespaces"
@@ -44,6 +48,9 @@ package final class TablespaceGuard: Sendable {
     if locations.isEmpty { return }
     try tree.write(locations.map { "\($0)\n" }.joined(), to: record)
   }
+
+  /// What the operator should know of what was set aside.
+  var remarks: [String] { setAside.withLock { $0.map(DeltaPreparation.tablespaceRemark) } }
 
   /// Examines a segment before it is handed out. Segments come in any order, but each before PostgreSQL gets it.
   /// - Throws: `path-unsafe` for a tablespace whose location is in use.
@@ -80,7 +87,7 @@ package final class TablespaceGuard: Sendable {
     // One without a directory of its own lies in the data directory, and does no harm.
     for case .createTablespace(_, let location, let lsn) in events
     where location.hasPrefix("/") && end.map({ lsn <= $0 }) ?? true {
-      try prepare(location, name)
+      try prepare(location, name, here.version)
     }
     seen.withLock { seen in
       // Long done with: neither is a neighbour of one that is still to come.
@@ -95,7 +102,9 @@ package final class TablespaceGuard: Sendable {
     seen.withLock { $0[name]?.unfinished?.bytes.isEmpty == false }
   }
 
-  private func prepare(_ location: String, _ name: WALSegmentName) throws(TidemarkError) {
+  private func prepare(
+    _ location: String, _ name: WALSegmentName, _ version: PostgresVersion
+  ) throws(TidemarkError) {
     if isIsolated {
       throw TidemarkError(
         .pathUnsafe, "the WAL creates a tablespace after the backup, and a copy can't be kept out of its directory",
@@ -119,6 +128,7 @@ package final class TablespaceGuard: Sendable {
                 "restore on a host without it, to a moment before it, or from a backup taken after it with --tablespace-map"
             )
           }
+          if !entries.isEmpty { try setAside(path, version) }
           try tree.give(path)
         } else {
           try tree.makeDirectories(path)
@@ -127,5 +137,20 @@ package final class TablespaceGuard: Sendable {
       }
     }
     try result.get()
+  }
+
+  /// Keeps what PostgreSQL had in the tablespace, under another name. Nothing else there is the cluster's.
+  private func setAside(_ path: String, _ version: PostgresVersion) throws(TidemarkError) {
+    var others = Set(try Postmaster.processes().map(\.directory))
+    // The server that is recovering is one of them.
+    let target = String(sideDirectory.dropLast(".tidemark".count))
+    others.remove(resolvedPath(target) ?? target)
+    try DeadCluster.requireNotLive([path], of: others)
+    for name in try RestoreTarget.versionDirectories(path, major: version.rawValue) {
+      let aside = DeltaPreparation.asideName("\(path)/\(name)")
+      if rename("\(path)/\(name)", aside) != 0 { throw systemError("cannot set the tablespace aside", path) }
+      try DurableFile.synchronizeDirectory(of: aside)
+      setAside.withLock { $0.append(aside) }
+    }
   }
 }

@@ -86,10 +86,16 @@ struct DeltaTablespaceTests {
     #expect(try contents(original) == liveBefore)
   }
 
-  @Test("in its own place a cluster goes back before a tablespace that its WAL creates again")
-  func laterInPlace() throws {
-    let installation = try Installation(.v15, usesS3: false)
+  @Test(
+    "in its own place a cluster goes back before the end of a tablespace that its WAL creates again",
+    arguments: [true, false])
+  func laterInPlace(_ isDelta: Bool) throws {
+    let installation = try Installation(
+      .v15, usesS3: false, postgres: "bin-directory: \(PostgresVersion.v15.binDirectory)\n  data-directory: /PLACE")
     let server = installation.server
+    let configured = String(decoding: try readFile(installation.configuration), as: UTF8.self)
+      .replacing("/PLACE", with: server.dataDirectory)
+    try DurableFile.write(Array(configured.utf8), to: installation.configuration, mode: 0o644)
     try server.psql("CREATE TABLE ledger (id int); INSERT INTO ledger VALUES (1)")
     _ = try installation.json(["backup"])
     let location = try server.createTablespace("later")
@@ -100,9 +106,11 @@ struct DeltaTablespaceTests {
     try installation.archiveWAL()
     try server.stop()
     let port = Int(try LoopbackPort.free())
-    let report = try installation.json([
-      "restore", "--delta", "--target-directory", server.dataDirectory, "--to-name", "early", "--port", "\(port)",
-    ])
+    // As the runbook has it, or in place.
+    if !isDelta { try FileManager.default.moveItem(atPath: server.dataDirectory, toPath: "\(installation.root)/wrong") }
+    let report = try installation.json(
+      ["restore", "--target-directory", server.dataDirectory, "--to-name", "early", "--port", "\(port)"]
+        + (isDelta ? ["--delta"] : []))
     defer {
       _ = try? installation.postgres(
         "pg_ctl", ["stop", "-m", "immediate", "-D", server.dataDirectory], succeeds: false)
@@ -111,7 +119,7 @@ struct DeltaTablespaceTests {
     #expect(found == "1000|500500")
     let size = try installation.query(server.dataDirectory, port, "SELECT pg_relation_size('placed') < 100000")
     #expect(size == "t")
-    #expect((report["delta"] as? [String: Any])?["setAside"] as? [String] != nil)
+    #expect((report["remarks"] as? [String])?.contains { $0.contains(location) } == true, "\(report)")
     #expect(try FileManager.default.contentsOfDirectory(atPath: location).count == 2)
   }
 }
