@@ -215,7 +215,8 @@ package struct BackupRun {
     let workers = options.workerCount > 0 ? options.workerCount : max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))))
     let pipeline = BackupPipeline(
       repository: repository, layout: layout, label: label, blockSize: Self.blockSize,
-      size: PipelineSize(workers: workers, memoryByteCount: options.memoryByteCount), previous: previous, uploadLimiter: RateLimiter(bytesPerSecond: options.uploadRateMax))
+      size: PipelineSize(workers: workers, memoryByteCount: options.memoryByteCount), previous: previous,
+      uploadLimiter: RateLimiter(bytesPerSecond: options.uploadRateMax))
     connection.inputMeter = pipeline.meters.receive
     var started: SourceStart?
     var ended: SourceEnd?
