@@ -3,6 +3,7 @@
 import BackupRepository
 import Diagnostics
 import Foundation
+import Glibc
 import PostgresFormats
 import SystemSupport
 
@@ -52,14 +53,21 @@ struct RecoverySettings {
     }
     // Only where this program promotes and takes the lines out again: in a server that an operator promotes by hand they
     // would stay, and let the WAL grow without a checkpoint.
-    guard request.starts, request.action == .promote else { return lines }
-    return lines + Self.replaySettings.map { setting($0.name, $0.value) }
+    return request.starts && request.action == .promote ? lines + replayLines : lines
   }
 
-  /// For the replay alone: no restartpoint, since a replay that is broken off begins anew in any case.
-  private static let replaySettings: [(name: String, value: String)] = [
-    ("checkpoint_timeout", "1d"), ("max_wal_size", "1TB"),
-  ]
+  /// For the replay alone: no restartpoint while there is room, since a replay that is broken off begins anew in any case.
+  /// Without one PostgreSQL keeps all WAL that it replayed, so the other half of the room is left to what it writes.
+  private var replayLines: [String] {
+    var space = statvfs()
+    // The settings that the cluster had are slower and as good.
+    guard statvfs(target.directory, &space) == 0 else { return [] }
+    let room = Int64(space.f_bavail) * Int64(space.f_frsize) / 2
+    // Two segments are the least that PostgreSQL takes, and 1 TB is as good as no limit.
+    let least = max(256 << 20, 2 * Int64(plan.segmentSize.byteCount))
+    let limit = min(max(room, least), 1 << 40)
+    return [setting("checkpoint_timeout", "1d"), setting("max_wal_size", "\(limit >> 20)MB")]
+  }
 
   private func setting(_ name: String, _ value: String) -> String {
     "\(name) = '\(value.replacing("'", with: "''"))'"

@@ -5,10 +5,9 @@ struct RestoreMemory: Equatable {
   private static let packByteCount = 18 << 20
   /// The runs of blocks of one window and their paths.
   private static let windowByteCount = 32 << 20
-  private static let walByteCountMax = 48 << 20
+  private static let walByteCountMax = 64 << 20
 
-  /// Of segments that are fetched at once.
-  let walByteCount: Int
+  private let walByteCount: Int
   /// Packs that are in memory at once, one for each thread; one at least.
   let packCount: Int
 
@@ -16,4 +15,8 @@ struct RestoreMemory: Equatable {
     walByteCount = min(Self.walByteCountMax, byteCount / 4)
     packCount = max(1, (byteCount - walByteCount - Self.windowByteCount) / Self.packByteCount)
   }
+
+  /// Segments of `segmentByteCount` that are fetched at once, one for each thread: each is in memory as it is stored and
+  /// as it was.
+  func segmentCount(_ segmentByteCount: Int) -> Int { max(1, walByteCount / (2 * segmentByteCount)) }
 }

@@ -36,7 +36,7 @@ package final class WALSpool: Sendable {
     _ repository: Repository, _ plan: RestorePlan, directory: String, tree: OwnedTree, tablespaces: TablespaceGuard,
     memory: RestoreMemory
   ) {
-    threadCount = max(1, memory.walByteCount / plan.segmentSize.byteCount)
+    threadCount = memory.segmentCount(plan.segmentSize.byteCount)
     self.tablespaces = tablespaces
     self.repository = repository
     self.plan = plan

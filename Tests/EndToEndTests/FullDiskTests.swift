@@ -89,4 +89,29 @@ struct FullDiskTests {
     #expect(failed.errorText.contains("No space left on device"))
     #expect(!FileManager.default.fileExists(atPath: "\(crowded.path)/data/global/pg_control"))
   }
+
+  @Test("more WAL is replayed than the target has room for")
+  func longReplay() throws {
+    let installation = try Installation(.v15, usesS3: false)
+    let server = installation.server
+    try server.psql("CREATE TABLE ledger (id int PRIMARY KEY)")
+    _ = try installation.json(["backup"])
+    // 1.2 GB of segments, nearly empty, with the checkpoints that a server of any load has.
+    let count = 75
+    for number in 1...count {
+      try server.psql("INSERT INTO ledger VALUES (\(number))")
+      if number % 5 == 0 { try server.psql("CHECKPOINT") }
+      try server.psql("SELECT pg_switch_wal()")
+    }
+    try installation.archiveWAL()
+    let small = try SmallFileSystem("\(installation.root)/small", "size=1000m")
+    defer { small.unmount() }
+    let report = try installation.restore("small/data", []) { query in
+      let found = try query("SELECT count(*) FROM ledger")
+      #expect(found == "\(count)")
+      let settings = try query("SELECT current_setting('max_wal_size'), current_setting('checkpoint_timeout')")
+      #expect(settings == "1GB|1h")
+    }
+    #expect(try #require(report["walSegments"] as? Int) * 16 > 1000)
+  }
 }
