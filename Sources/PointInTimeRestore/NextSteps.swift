@@ -21,11 +21,13 @@ struct NextSteps {
       case .shutdown: return [start, promoteAfterShutdown, remove]
       }
     }
-    switch request.action {
-    case .promote: return []
-    case .pause: return [resume, remove]
-    case .shutdown: return [promoteAfterShutdown, remove]
-    }
+    return request.action == .promote ? [] : [promote]
+  }
+
+  /// This program's own way out of a pause, whoever stops or starts the server until then.
+  private var promote: String {
+    [settings.host.program, "--config", settings.host.configurationPath, "restore", "--target-directory"]
+      .map(RecoverySettings.quoted).joined(separator: " ") + " \(directory) --continue"
   }
 
   private var log: String { RecoverySettings.quoted("\(settings.target.sideDirectory)/server.log") }
@@ -37,14 +39,12 @@ struct NextSteps {
   /// Ends the pause, and with it the recovery: the server takes writes.
   private var resume: String {
     let superuser = settings.plan.backup.manifest.bootstrapSuperuser ?? "postgres"
-    let host =
-      settings.request.starts ? "-h \(RecoverySettings.quoted("\(settings.target.sideDirectory)/socket")) " : ""
     // The server answers before it has come to its target, and a resumption before that would be none.
     let wait =
       "DO $$ BEGIN WHILE pg_get_wal_replay_pause_state() <> 'paused' LOOP PERFORM pg_sleep(0.1); END LOOP; END $$"
     let statements = [wait, "SELECT pg_wal_replay_resume()"].map { "-c \(RecoverySettings.quoted($0))" }
     return asServerUser(
-      "psql -q \(host)-p \(port) -U \(RecoverySettings.quoted(superuser)) -d postgres \(statements.joined(separator: " "))"
+      "psql -q -p \(port) -U \(RecoverySettings.quoted(superuser)) -d postgres \(statements.joined(separator: " "))"
     )
   }
 

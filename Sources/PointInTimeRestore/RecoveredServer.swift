@@ -52,9 +52,7 @@ package struct RecoveredServer: Sendable {
   /// Starts the server; returns when its process runs, not when it answers.
   func start() throws(TidemarkError) {
     try settings.tree.makeDirectories(socketDirectory)
-    let user = settings.tree.changesOwner ? "root" : Self.userName()
-    try settings.tree.write("local all all peer map=tidemark\n", to: "\(side)/pg_hba.conf")
-    try settings.tree.write("tidemark \(user) \"\(superuser)\"\n", to: "\(side)/pg_ident.conf")
+    try writePrivateRules()
     let sockets = [socketDirectory] + (settings.request.isIsolated ? [] : publicSocketDirectories)
     var given = settings.request.isIsolated ? RecoverySettings.isolation : []
     // A restored postgresql.conf may say where the original's data are, and PostgreSQL would follow it there.
@@ -70,6 +68,20 @@ package struct RecoveredServer: Sendable {
     // pg_ctl doesn't wait for the process to make itself known, and ``stop()`` could miss one that hasn't yet.
     let limit = Deadline.after(Self.appearanceLimit)
     while Postmaster(in: directory) == nil, lastFatal() == nil, !limit.hasPassed { usleep(5_000) }
+  }
+
+  /// Our own user alone may log in.
+  private func writePrivateRules() throws(TidemarkError) {
+    let user = settings.tree.changesOwner ? "root" : Self.userName()
+    try settings.tree.write("local all all peer map=tidemark\n", to: "\(side)/pg_hba.conf")
+    try settings.tree.write("tidemark \(user) \"\(superuser)\"\n", to: "\(side)/pg_ident.conf")
+  }
+
+  /// Takes the cluster's own access rules out of force, in a server that was started with ours.
+  func closeToClients() throws(TidemarkError) {
+    try writePrivateRules()
+    let result = try run("pg_ctl", ["reload", "-s", "-D", directory])
+    guard result.succeeded else { throw failed("PostgreSQL didn't reload its configuration", result.errorText) }
   }
 
   /// How long the server's process may take to write its file.
@@ -109,7 +121,7 @@ package struct RecoveredServer: Sendable {
 
   /// Follows the replay until the server accepts writes, pauses at its target, or has shut down there.
   func follow(
-    _ action: TargetAction, spool: WALSpool, progress: (LSN?) -> Void
+    _ action: TargetAction, spool: WALSpool?, progress: (LSN?) -> Void
   ) throws(TidemarkError) -> Following {
     var state = ReachedState()
     var quiet = Deadline.after(Self.silenceLimit)
@@ -140,6 +152,7 @@ package struct RecoveredServer: Sendable {
           progress(lsn)
           if row[0] == "f" { return .ended(state) }
           if row[3] == "paused" {
+            CrashPoint.reach("restore.paused")
             let lacking = try RequiredSettings(controlData: controlData(directory)).exceeding(try effective(connection))
             if !lacking.isEmpty { return .needs(lacking) }
             switch action {
@@ -153,7 +166,7 @@ package struct RecoveredServer: Sendable {
           usleep(10_000)
         }
       } catch {
-        if error.code == .recoveryFailed || error.code == .interrupted { throw spool.firstFailure ?? error }
+        if error.code == .recoveryFailed || error.code == .interrupted { throw spool?.firstFailure ?? error }
         lastError = error
       }
       let status = try run("pg_ctl", ["status", "-D", directory])
@@ -162,10 +175,10 @@ package struct RecoveredServer: Sendable {
       if !status.succeeded, wasSeen || startLimit.hasPassed || lastFatal() != nil {
         if action == .shutdown, try hasShutDown() { return .ended(state) }
         // What couldn't be fetched explains it better than the server's log.
-        throw spool.firstFailure.map(stopped) ?? failed("PostgreSQL ended during the recovery", "")
+        throw spool?.firstFailure.map(stopped) ?? failed("PostgreSQL ended during the recovery", "")
       }
       if quiet.hasPassed {
-        throw spool.firstFailure ?? failed("PostgreSQL doesn't answer", lastError?.description ?? "")
+        throw spool?.firstFailure ?? failed("PostgreSQL doesn't answer", lastError?.description ?? "")
       }
       usleep(50_000)
     }
@@ -175,6 +188,7 @@ package struct RecoveredServer: Sendable {
   private func promote(_ connection: PostgresConnection) throws(TidemarkError) -> TimelineID? {
     let limit = Deadline.after(Self.silenceLimit)
     _ = try connection.query("SELECT pg_promote(false)")
+    CrashPoint.reach("restore.promoting")
     while try connection.query("SELECT pg_is_in_recovery()").scalar != "f" {
       try Termination.check()
       if limit.hasPassed { throw failed("the server doesn't end its recovery", "") }

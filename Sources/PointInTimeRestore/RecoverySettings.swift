@@ -127,6 +127,18 @@ struct RecoverySettings {
     try tree.makeDirectories("\(directory)/pg_wal/archive_status")
   }
 
+  /// Puts other lines for the recovery in the place of those that are there; what stays was written by the restore.
+  func rewrite(port: Int) throws(TidemarkError) {
+    let path = "\(target.directory)/postgresql.auto.conf"
+    var text = Self.withoutRecoveryLines(String(decoding: try readFile(path), as: UTF8.self))
+    if !text.hasSuffix("\n") { text += "\n" }
+    // Of several lines PostgreSQL takes the last.
+    let line = "port = \(port)\n"
+    if text.split(separator: "\n").last(where: { $0.hasPrefix("port = ") }) != line.dropLast() { text += line }
+    text += ([Self.begin] + recoveryLines + [Self.end]).joined(separator: "\n") + "\n"
+    try tree.write(text, to: path)
+  }
+
   private func captured(_ role: BackupManifest.CapturedFile.Role) -> String {
     plan.backup.manifest.files.first { $0.role == role }.map { String(decoding: $0.content, as: UTF8.self) } ?? ""
   }

@@ -3,6 +3,7 @@ import BackupRepository
 import Diagnostics
 import Foundation
 import PostgresFormats
+import SystemSupport
 
 /// One timeline on the way to the target.
 package struct TimelineLeg: Sendable, Codable, Equatable {
@@ -53,6 +54,11 @@ package struct RecoveryPlanFile: Sendable, Codable, Equatable {
     do { return [UInt8](try JSONEncoder().encode(self)) } catch {
       throw TidemarkError(.internalFault, "cannot encode the plan", cause: "\(error)")
     }
+  }
+
+  /// Where `restore_command` looks for it.
+  func write(_ sideDirectory: String, _ tree: OwnedTree) throws(TidemarkError) {
+    try tree.write(String(decoding: try encoded(), as: UTF8.self), to: "\(sideDirectory)/plan.json")
   }
 
   package init(decoding bytes: [UInt8], path: String) throws(TidemarkError) {

@@ -46,10 +46,18 @@ package struct RestoreReport: Sendable {
   package var remarks: [String] = []
   /// The server, while it runs.
   package var server: RecoveredServer?
+  /// Where the recovery stood from which this one went on.
+  package var continuedFrom: LSN?
 
   package init(plan: RestorePlan) {
     self.plan = plan
     remarks = plan.remarks
+  }
+
+  mutating func endPhase(_ name: String, _ bytes: Int64 = 0, since mark: inout ContinuousClock.Instant) {
+    let now = ContinuousClock.now
+    phases.append(RestorePhase(name: name, seconds: (now - mark).seconds, bytes: bytes))
+    mark = now
   }
 }
 
@@ -122,11 +130,7 @@ package struct RestoreRun {
     _ report: inout RestoreReport, _ host: RestoreHost, _ examined: RestoreTarget
   ) throws(TidemarkError) {
     var last = begin
-    func phase(_ name: String, _ bytes: Int64 = 0) {
-      let now = ContinuousClock.now
-      report.phases.append(RestorePhase(name: name, seconds: (now - last).seconds, bytes: bytes))
-      last = now
-    }
+    func phase(_ name: String, _ bytes: Int64 = 0) { report.endPhase(name, bytes, since: &last) }
     let plan = report.plan
     let tree = try OwnedTree(userName: host.osUser)
     let port = request.port ?? Self.freePort(plan)
@@ -144,12 +148,9 @@ package struct RestoreRun {
     let target = try RestoreTarget(request, plan, configured: host.dataDirectory)
     try Self.clear(spoolDirectory)
     try DurableFile.remove("\(target.sideDirectory)/tablespaces")
-    let planFile = RecoveryPlanFile(
-      systemIdentifier: plan.backup.manifest.systemIdentifier, legs: plan.legs,
-      histories: plan.histories.map(\.rawValue), spool: spoolDirectory, lock: lockPath,
-      region: repository.regions.regions.count == 1 ? repository.regions.regions[0].name : nil,
-      isIsolated: request.isIsolated ? true : nil, end: plan.end?.description)
-    try tree.write(String(decoding: try planFile.encoded(), as: UTF8.self), to: "\(target.sideDirectory)/plan.json")
+    try planFile(plan, target, lockPath).write(target.sideDirectory, tree)
+    // A scratch copy ends with its drill.
+    if !request.isIsolated { try RestoreState(plan, request, port: port).write(target.sideDirectory, tree) }
 
     var mark = UnfinishedRestore(systemIdentifier: plan.backup.manifest.systemIdentifier)
     mark.tablespaces = (target.deadCluster?.tablespaces ?? [:]).merging(target.tablespaces) { $1 }
@@ -199,32 +200,11 @@ package struct RestoreRun {
         try server.setLogAside()
         try server.start()
         phase("start")
-        report.reached = try follow(server, spool, &report.remarks)
-        phase("replay", spool.byteCount)
+        try complete(&report, server, spool, &last)
         report.remarks += tablespaces.remarks
-        report.isStarted = request.action != .shutdown
-        report.isPaused = request.action == .pause
-        if request.action == .promote {
-          report.firstTransaction = try server.probe()
-          phase("probe")
-        }
-        report.rtoSeconds = (ContinuousClock.now - begin).seconds
-        if request.action == .promote { try RecoverySettings.removeRecoveryLines(target.directory, tree) }
-        if report.isStarted {
-          if !request.isIsolated { try server.openToClients() }
-          // What was reached counts, whether or not the catalogues can be asked.
-          do throws(TidemarkError) { report.remarks += try server.collationRemarks() } catch {
-            report.remarks.append("the collations' versions couldn't be compared: \(error.description)")
-          }
-          report.server = server
-        }
       } catch {
         server.stop()
         throw error
-      }
-      if request.action == .promote {
-        spool.stop()
-        try Self.clear(spoolDirectory)
       }
     } else {
       report.rtoSeconds = (ContinuousClock.now - begin).seconds
@@ -235,37 +215,6 @@ package struct RestoreRun {
       starvedSeconds: spool.starvedSeconds)
     report.nextSteps = NextSteps(settings: settings, port: port).commands
     withExtendedLifetime(lock) {}
-  }
-
-  /// Follows the replay; where the primary's settings were raised after the backup, starts again with them.
-  private func follow(
-    _ server: RecoveredServer, _ spool: WALSpool, _ remarks: inout [String]
-  ) throws(TidemarkError) -> ReachedState {
-    var raised: [String: Int]?
-    while true {
-      let end = try server.follow(request.action, spool: spool) { [progress] lsn in
-        if let lsn { progress("replaying: \(lsn)") }
-      }
-      switch end {
-      case .ended(let state): return state
-      case .needs(let values):
-        guard values != raised else {
-          throw TidemarkError(
-            .recoveryFailed, "the replay stands still in a server that is smaller than the primary was",
-            object: server.directory,
-            cause: values.sorted { $0.key < $1.key }.map { "\($0.key) must be \($0.value)" }.joined(separator: ", "),
-            kept: "the repository, unchanged, and the restored files", next: "take these settings off its command line")
-        }
-        raised = values
-        remarks.append(
-          "raised as on the primary after the backup: "
-            + values.sorted { $0.key < $1.key }.map { "\($0.key) = \($0.value)" }.joined(separator: ", "))
-        try server.shutDown()
-        try server.setLogAside()
-        try server.settings.raise(values)
-        try server.start()
-      }
-    }
   }
 
   private func remapTablespaces(_ target: RestoreTarget, _ tree: OwnedTree) throws(TidemarkError) {
@@ -301,7 +250,7 @@ package struct RestoreRun {
   }
 
   /// Removes what an earlier restore left in the spool.
-  private static func clear(_ directory: String) throws(TidemarkError) {
+  static func clear(_ directory: String) throws(TidemarkError) {
     guard isDirectory(directory) else { return }
     for name in try directoryEntries(directory) {
       let path = "\(directory)/\(name)"

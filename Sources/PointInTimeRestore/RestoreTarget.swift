@@ -33,9 +33,10 @@ package struct RestoreTarget: Sendable {
       let isUnfinished = fileExists(path) ? try UnfinishedRestore(in: "\(path).tidemark") != nil : false
       try Self.requireEmpty(
         path, what: "the target directory",
-        next: isUnfinished
-          ? "a restore into it didn't come to its end: repeat it with --delta to continue, or empty the directory"
-          : "choose an empty directory, or move its contents away; for the same cluster's own: --delta")
+        next: RestoreState.next(path)
+          ?? (isUnfinished
+            ? "a restore into it didn't come to its end: repeat it with --delta to continue, or empty the directory"
+            : "choose an empty directory, or move its contents away; for the same cluster's own: --delta"))
     }
     let known = Set(plan.backup.manifest.tablespaces.map(\.location))
     if let unknown = request.tablespaceMap.keys.first(where: { !known.contains($0) }) {
@@ -65,6 +66,18 @@ package struct RestoreTarget: Sendable {
     try requireSpace(plan, limit: request.byteCountMax)
   }
 
+  /// The directory of a restore that is gone on with. What is in it is looked at elsewhere.
+  init(continuing path: String) throws(TidemarkError) {
+    guard path.hasPrefix("/") else {
+      throw TidemarkError(.usage, "the target directory must be an absolute path", object: path)
+    }
+    var path = path
+    while path.count > 1 && path.hasSuffix("/") { path.removeLast() }
+    directory = path
+    tablespaces = [:]
+    deadCluster = nil
+  }
+
   /// - Throws: `target-in-use` when the process that the server's own file names may be a server there.
   static func requireUnused(_ path: String) throws(TidemarkError) {
     let file = "\(path)/postmaster.pid"
@@ -81,7 +94,8 @@ package struct RestoreTarget: Sendable {
     else { return }
     throw TidemarkError(
       .targetInUse, "a PostgreSQL server runs in the target directory", object: path, cause: "its process is \(pid)",
-      kept: "the running cluster, unchanged", next: "stop it, or choose another directory")
+      kept: "the running cluster, unchanged",
+      next: RestoreState.next(path) ?? "stop it, or choose another directory")
   }
 
   private static func requireEmpty(

@@ -98,10 +98,11 @@ package final class WALSpool: Sendable {
       defer { lastLook = now }
       for name in try directoryEntries(directory) where name.hasSuffix(PlannedWALFetch.wanted) {
         let segment = String(name.dropLast(PlannedWALFetch.wanted.count))
-        // A wish for a segment that is still on its way is granted by its arrival.
-        guard delivered.withLock({ $0.contains(segment) }) else {
+        // A wish for a segment that is still on its way is granted by its arrival. But the checkpoint that PostgreSQL
+        // looks at first may lie further ahead than the spool reaches before anything was taken from it.
+        if !delivered.withLock({ $0.contains(segment) }) {
           starvedMilliseconds.add(Int((now - lastLook).milliseconds))
-          continue
+          guard try readyCount() >= Self.segmentCountMax else { continue }
         }
         try DurableFile.remove("\(directory)/\(name)")
         if fileExists("\(directory)/\(segment)") { continue }

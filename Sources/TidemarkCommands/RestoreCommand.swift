@@ -13,9 +13,14 @@ extension TargetAction: ExpressibleByArgument {}
 struct RestoreCommand: TidemarkCommand {
   static let configuration = CommandConfiguration(
     commandName: "restore", abstract: "Restore to a moment, start PostgreSQL, and measure the recovery time.",
-    discussion: "Without a target the end of the archived WAL is restored. After it the server is promoted.")
+    discussion: """
+      Without a target the end of the archived WAL is restored. After it the server is promoted. With --target-action \
+      pause it can be looked at, and --continue-to-time and its like go forward from there; --continue ends the pause.
+      """)
   @OptionGroup var global: GlobalOptions
-  @Option(help: "An empty directory for the data, or with --delta the cluster's own.") var targetDirectory: String
+  @OptionGroup(title: "Going on") var continuation: ContinuationOptions
+  @Option(help: "An empty directory for the data, with --delta the cluster's own, or the one to go on in.")
+  var targetDirectory: String
   @Option(help: "A moment with its zone: '2026-11-24 03:15:00+01'.") var toTime: String?
   @Option(help: "A WAL position: 16/B374D848.") var toLsn: String?
   @Option(help: "A transaction's number.") var toXid: UInt64?
@@ -63,30 +68,35 @@ struct RestoreCommand: TidemarkCommand {
     var profile: [StageProfile]
     var limit: RestoreLimit?
     var remarks: [String]
+    var continuedFrom: String?
   }
 
   func execute() throws(TidemarkError) -> Int32 {
     let begin = ContinuousClock.now
     var request = try request()
+    let further = try furtherRequest()
     let context = try CommandContext(global)
     request.limit(by: context.configuration)
     var repository = try context.repository()
     if let fromRegion { repository = try repository.only(region: fromRegion) }
     let meter = ProgressMeter(context.logger)
     let host = try context.restoreHost()
-    let run = RestoreRun(repository, request, host, begin: begin) { meter.show($0) }
     let result: RestoreReport
-    if planOnly {
-      result = RestoreReport(plan: try run.planOnly())
+    if var further {
+      further.memoryByteCount = context.configuration.limits.memory
+      result = try RestoreContinuation(repository, further, host, begin: begin) { meter.show($0) }.run()
     } else {
-      result = try run.run()
+      let run = RestoreRun(repository, request, host, begin: begin) { meter.show($0) }
+      result = planOnly ? RestoreReport(plan: try run.planOnly()) : try run.run()
+    }
+    if !planOnly {
       meter.end()
       CommandRecord.current.note(result)
     }
     let objective = context.configuration.objectives.rto?.seconds
     let report = Report(
       backup: result.plan.backup.label.text, systemIdentifier: result.plan.backup.manifest.systemIdentifier,
-      target: request.target.description, action: request.action.rawValue,
+      target: result.plan.target.description, action: request.action.rawValue,
       reached: planOnly
         ? nil
         : Report.Reached(
@@ -99,7 +109,8 @@ struct RestoreCommand: TidemarkCommand {
       started: result.isStarted, bytes: result.plan.byteCount, delta: result.delta,
       walSegments: result.plan.segments.count,
       regionsNotAsked: result.plan.regionsNotAsked, nextSteps: result.nextSteps,
-      profile: result.profile, limit: result.limit, remarks: result.remarks)
+      profile: result.profile, limit: result.limit, remarks: result.remarks,
+      continuedFrom: result.continuedFrom?.description)
     for remark in report.remarks { context.logger.warning("restore: \(remark)") }
     try context.print(report) { text(report, result) }
     return 0
@@ -141,6 +152,31 @@ struct RestoreCommand: TidemarkCommand {
       request.tablespaceMap[String(parts[0])] = String(parts[1])
     }
     return request
+  }
+
+  /// What goes on with an earlier restore, which takes no option that says where and how it began.
+  private func furtherRequest() throws(TidemarkError) -> ContinuationRequest? {
+    guard let (target, _) = try continuation.chosen() else { return nil }
+    let others: [(String, Bool)] = [
+      ("--to-time", toTime != nil), ("--to-lsn", toLsn != nil), ("--to-xid", toXid != nil),
+      ("--to-name", toName != nil), ("--to-backup-end", toBackupEnd), ("--to-latest", toLatest),
+      ("--backup", backup != nil), ("--tablespace-map", !tablespaceMap.isEmpty), ("--no-start", noStart),
+      ("--plan-only", planOnly), ("--delta", delta), ("--system-identifier", systemIdentifier != nil),
+      ("--exclusive without a new target", exclusive && target == nil),
+      ("--timeline without a new target", timeline != nil && target == nil),
+    ]
+    if let other = others.first(where: { $0.1 }) {
+      throw TidemarkError(
+        .usage, "\(other.0) has no meaning for a restore that goes on", object: targetDirectory,
+        next: "leave it away, or restore anew into an empty directory")
+    }
+    var further = ContinuationRequest(targetDirectory: try Self.absolute(targetDirectory))
+    further.target = target
+    further.isExclusive = exclusive
+    further.timeline = timeline.map { TimelineID($0) }
+    further.action = targetAction
+    further.port = port
+    return further
   }
 
   static func absolute(_ path: String) throws(TidemarkError) -> String {
@@ -190,6 +226,7 @@ struct RestoreCommand: TidemarkCommand {
     for event in report.events {
       lines.append("  region \(event.region): \(event.kind.rawValue) \(event.object ?? "") \(event.detail ?? "")")
     }
+    if let from = report.continuedFrom { lines.append("went on from \(from)") }
     if let reached = report.reached, report.started {
       lines.append(
         "reached \(reached.lsn ?? "?"), last commit \(reached.time ?? "none"), now on timeline \(reached.timeline ?? 0), port \(report.port ?? 0)"
