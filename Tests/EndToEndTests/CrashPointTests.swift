@@ -215,7 +215,7 @@ struct CrashPointTests {
   // MARK: restore
 
   @Test(
-    "restore", arguments: ["restore.before-control-file", "durable-file.before-rename:3", "restore.after-control-file"])
+    "restore", arguments: ["restore.before-control-file", "durable-file.before-rename:4", "restore.after-control-file"])
   func restore(_ point: String) throws {
     try archiving { _ = try installation.json(["backup"]) }
     let target = "\(root)/killed-\(point.replacing(":", with: "-"))"
