@@ -38,7 +38,7 @@ extension DirectoryStore {
         guard count >= 0 else { throw TidemarkError(.internalFault, "not a range", object: key.text) }
         bounds = (size - min(count, size), min(count, size))
       }
-      guard bounds.count <= Self.objectByteCountMax else {
+      guard bounds.count <= objectByteCountMax else {
         throw TidemarkError(
           .storeAnswerInvalid, "the file is larger than any object", object: describe(key), cause: "\(size) bytes")
       }
@@ -134,7 +134,7 @@ extension DirectoryStore {
 
   private func place(_ key: ObjectKey, _ bytes: [UInt8]) throws(TidemarkError) -> CreationOutcome {
     let doing = "cannot create the object"
-    guard Int64(bytes.count) <= Self.objectByteCountMax else {
+    guard bytes.count <= objectByteCountMax else {
       throw TidemarkError(.internalFault, "the object is larger than any may be", object: key.text)
     }
     guard !key.text.hasPrefix(Self.markerName) else {

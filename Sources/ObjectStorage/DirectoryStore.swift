@@ -10,7 +10,6 @@ import SystemSupport
 package final class DirectoryStore: ObjectStore {
   /// Within the root: says that this is a store, and holds files that are being written.
   static let markerName = ".tidemark-store"
-  static let objectByteCountMax: Int64 = 64 << 20
 
   package let root: String
   private let state = Mutex(State())

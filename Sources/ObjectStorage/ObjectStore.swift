@@ -60,6 +60,10 @@ extension ObjectStore {
   }
 }
 
+/// An object is read and written in one piece. The largest is a segment of 1 GB that doesn't compress (`--wal-segsize` of
+/// initdb), with its header and footer; everything else is well below 64 MiB.
+package let objectByteCountMax = (1 << 30) + (1 << 20)
+
 package enum CreationOutcome: Sendable, Equatable {
   case created
   case exists

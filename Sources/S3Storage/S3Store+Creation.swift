@@ -39,10 +39,10 @@ extension S3Store {
   }
 
   func creation(of key: ObjectKey, _ body: ObjectBody) throws(TidemarkError) -> S3Operation {
-    guard body.bytes.count <= Self.objectByteCountMax else {
+    guard body.bytes.count <= objectByteCountMax else {
       throw TidemarkError(
         .internalFault, "the object is larger than any may be", object: key.text,
-        cause: "\(body.bytes.count) bytes, limit \(Self.objectByteCountMax)")
+        cause: "\(body.bytes.count) bytes, limit \(objectByteCountMax)")
     }
     var operation = S3Operation("create the object", "PUT", key)
     operation.body = body.bytes

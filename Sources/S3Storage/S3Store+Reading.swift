@@ -14,7 +14,7 @@ extension S3Store {
   ) throws(TidemarkError) -> [UInt8] {
     var operation = S3Operation("read the object", "GET", key)
     operation.answersWithDocument = false
-    operation.bodyByteCountMax = Self.objectByteCountMax
+    operation.bodyByteCountMax = objectByteCountMax
     switch range {
     case nil: break
     case .bytes(let offset, let count):
@@ -119,7 +119,7 @@ extension S3Store {
     }
     let bytes = arrived.bytes.isEmpty ? exchange.body : arrived.bytes + exchange.body
     let start = arrived.start ?? exchange.bodyStart
-    guard bytes.count <= Self.objectByteCountMax else { throw invalid("more bytes than any object has", operation) }
+    guard bytes.count <= objectByteCountMax else { throw invalid("more bytes than any object has", operation) }
     let total = exchange.totalByteCount ?? arrived.total
     let expected: (start: Int64, count: Int64?)
     switch wanted {

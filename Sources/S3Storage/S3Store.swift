@@ -7,9 +7,6 @@ import Synchronization
 import SystemSupport
 
 package final class S3Store: ObjectStore {
-  /// An object is read and written in one piece; the repository's largest are well below.
-  static let objectByteCountMax = 64 << 20
-
   let configuration: S3Configuration
   let address: S3Address
   let transport: HTTPTransport

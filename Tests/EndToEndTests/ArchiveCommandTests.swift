@@ -151,6 +151,31 @@ struct ArchiveCommandTests {
   }
 
   /// 024_archive_recovery: WAL that was written with wal_level = minimal can't be recovered, and nothing pretends it was.
+  @Test("segments of 128 MB that don't compress are archived and replayed")
+  func largeSegments() throws {
+    let installation = try Installation(
+      .v15, usesS3: true,
+      configure: { options in
+        options.initdbArguments = ["--wal-segsize=128"]
+        options.settings["min_wal_size"] = "256MB"
+      })
+    let server = installation.server
+    _ = try installation.json(["backup"])
+    try server.psql("CREATE EXTENSION pgcrypto")
+    try server.psql(
+      "CREATE TABLE noise AS SELECT g AS id, gen_random_bytes(1024) AS b FROM generate_series(1, 200000) g")
+    let rows = "SELECT count(*), md5(string_agg(md5(b), '' ORDER BY id)) FROM noise"
+    let expected = try server.psql(rows)
+    try installation.archiveWAL()
+    let large = try installation.objects().keys.filter { path in
+      guard path.contains("/wal/00000001/") else { return false }
+      return try #require(try FileManager.default.attributesOfItem(atPath: path)[.size] as? Int) > 100 << 20
+    }
+    // In each region.
+    #expect(large.count >= 2, "\(large)")
+    try installation.restore("noise", []) { query in expectEqual(try query(rows), expected) }
+  }
+
   @Test("WAL of wal_level = minimal ends a recovery with an error, not early")
   func minimalLevel() throws {
     let installation = try Installation(.v15, usesS3: false)
