@@ -112,18 +112,23 @@ struct OperationTests {
     func spoil(_ region: String, _ name: String) throws {
       for path in try installation.stored("/\(name)", in: region) {
         var bytes = try readFile(path)
-        bytes[bytes.count / 2] ^= 1
+        // The same when it is done again.
+        for index in 0..<16 { bytes[bytes.count / 2 + index] = 0 }
         try DurableFile.write(bytes, to: path)
         try PostgresServer.give(path)
       }
     }
     try spoil("west", segment)
     try spoil("east", late)
-    let mended = try installation.restore("mended", []) { query in
-      expectEqual(try query("SELECT count(*) FROM ledger"), "3")
+    // Which region is asked first depends on their speed, and may change between the two segments.
+    var kinds: [String] = []
+    for attempt in 1...5 where !kinds.contains("damaged") {
+      let mended = try installation.restore("mended-\(attempt)", []) { query in
+        expectEqual(try query("SELECT count(*) FROM ledger"), "3")
+      }
+      kinds = (mended["events"] as? [[String: Any]] ?? []).compactMap { $0["kind"] as? String }
     }
-    let events = (mended["events"] as? [[String: Any]] ?? []).compactMap { $0["kind"] as? String }
-    #expect(events.contains("damaged") && events.contains("mended"), "\(mended)")
+    #expect(kinds.contains("damaged") && kinds.contains("mended"), "\(kinds)")
     // In both: said with the object, and the server doesn't run; what doesn't need it is restored all the same.
     try spoil("west", late)
     try spoil("east", late)
