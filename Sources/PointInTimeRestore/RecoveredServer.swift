@@ -52,6 +52,7 @@ package struct RecoveredServer: Sendable {
   /// Starts the server; returns when its process runs, not when it answers.
   func start() throws(TidemarkError) {
     try settings.tree.makeDirectories(socketDirectory)
+    try setLogAside()
     try writePrivateRules()
     let sockets = [socketDirectory] + (settings.request.isIsolated ? [] : publicSocketDirectories)
     var given = settings.request.isIsolated ? RecoverySettings.isolation : []
@@ -286,7 +287,7 @@ package struct RecoveredServer: Sendable {
   }
 
   /// What an earlier run said isn't what the next one ends with.
-  func setLogAside() throws(TidemarkError) {
+  private func setLogAside() throws(TidemarkError) {
     if fileExists(log) { try DurableFile.move(log, to: "\(log).before") }
   }
 

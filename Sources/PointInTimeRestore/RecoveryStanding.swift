@@ -24,7 +24,15 @@ struct RecoveryStanding: Sendable {
       return
     }
     // The cluster's own access rules may not let us in.
-    try server.closeToClients()
+    do throws(TidemarkError) {
+      try server.closeToClients()
+      CrashPoint.reach("continue.after-close")
+      try ask(server, limit)
+    } catch { throw server.reopened(after: error) }
+  }
+
+  /// Asks the server; where it doesn't answer, its files say what they know.
+  private mutating func ask(_ server: RecoveredServer, _ limit: Deadline) throws(TidemarkError) {
     while true {
       do throws(TidemarkError) {
         let row =
@@ -61,6 +69,16 @@ struct RecoveryStanding: Sendable {
 }
 
 extension RecoveredServer {
+  /// `error`, after whom it left outside was let in again.
+  func reopened(after error: TidemarkError) -> TidemarkError {
+    do throws(TidemarkError) { try openToClients() } catch let second {
+      return error.with(
+        kept: "the restored server, which lets no clients in (\(second.description))",
+        next: "'tidemark restore --target-directory \(directory) --continue…' lets them in again")
+    }
+    return error
+  }
+
   private func controlValue(_ name: String) throws(TidemarkError) -> String? {
     try controlData(directory).split(separator: "\n").first { $0.hasPrefix(name + ":") }
       .map { $0.dropFirst(name.count + 1).drop { $0 == " " } }.map(String.init)

@@ -153,8 +153,7 @@ package struct RestoreContinuation {
       plan = try self.plan(restore, standing)
       if request.target != nil { try requireForward(plan, restore, standing, state) }
     } catch {
-      if standing.isReachable { try probe.openToClients() }
-      throw error
+      throw standing.isRunning ? probe.reopened(after: error) : error
     }
     if let remark = programs.remark { plan.remarks.append(remark) }
     var report = RestoreReport(plan: plan)
@@ -205,11 +204,10 @@ package struct RestoreContinuation {
     progress("going on with \(report.plan.backup.label) to \(settings.request.target.description)")
     if standing.isRunning {
       CrashPoint.reach("continue.before-stop")
-      try server.shutDown()
+      do throws(TidemarkError) { try server.shutDown() } catch { throw server.reopened(after: error) }
       CrashPoint.reach("continue.after-stop")
       // One that wasn't at rest went on until now.
       try requireForward()
-      try server.setLogAside()
       report.endPhase("stop", since: &mark)
     }
     try tree.makeDirectories(target.spoolDirectory)
@@ -224,8 +222,8 @@ package struct RestoreContinuation {
     // PostgreSQL begins again at its last restartpoint, and so does the spool.
     var ahead = report.plan
     if let redo = try server.redo() {
-      // The last segment of all has no end: it lies behind everything.
-      let first = ahead.segments.firstIndex { ((try? $0.endLSN(ahead.segmentSize)) ?? redo) > redo }
+      // The last segment of all has no end that could lie before it.
+      let first = ahead.segments.firstIndex { (try? $0.endLSN(ahead.segmentSize)).map { $0 > redo } ?? true }
       ahead.segments = first.map { Array(ahead.segments[$0...]) } ?? []
     }
     let spool = WALSpool(

@@ -78,7 +78,6 @@ extension RestoreRun {
           "raised as on the primary after the backup: "
             + values.sorted { $0.key < $1.key }.map { "\($0.key) = \($0.value)" }.joined(separator: ", "))
         try server.shutDown()
-        try server.setLogAside()
         try server.settings.raise(values)
         try server.start()
       }

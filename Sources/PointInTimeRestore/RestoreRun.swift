@@ -197,7 +197,6 @@ package struct RestoreRun {
     if request.starts {
       let server = RecoveredServer(settings: settings, port: port)
       do throws(TidemarkError) {
-        try server.setLogAside()
         try server.start()
         phase("start")
         try complete(&report, server, spool, &last)

@@ -148,7 +148,8 @@ struct ContinuationTests {
   @Test(
     "killed while it goes forward, the next one goes on",
     arguments: [
-      "continue.before-stop", "continue.after-stop", "continue.after-plan", "continue.before-settings",
+      "continue.after-close", "continue.before-stop", "continue.after-stop", "continue.after-plan",
+      "continue.before-settings",
       "durable-file.before-rename:6", "continue.after-settings", "continue.after-start", "restore.after-replay",
     ])
   func killedOnTheWay(_ point: String) throws {
@@ -189,6 +190,11 @@ struct ContinuationTests {
       let number = try #require(begun["port"] as? Int)
       #expect(try Self.replaySettings.allSatisfy { try !settings(target).contains($0) }, "\(name)")
       #expect(try !running(installation, target))
+      // The end of the run before is no end of the next one's.
+      let log = "\(target).tidemark/server.log"
+      let said = fileExists(log) ? String(decoding: try readFile(log), as: UTF8.self) : ""
+      try DurableFile.write(Array("\(said)2026-01-01 00:00:00 UTC [1] FATAL:  of before\n".utf8), to: log, mode: 0o600)
+      try PostgresServer.give(log)
       _ = try installation.json(
         ["restore", "--target-directory", target, "--continue-to-time", history.times[3], "--target-action", "pause"])
       #expect(try read(installation, number, Self.rows) == "1,2,3,4", "\(name)")
