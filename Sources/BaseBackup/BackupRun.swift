@@ -212,7 +212,7 @@ package struct BackupRun {
     var streamOptions = BaseBackupOptions(label: "tidemark \(label)")
     streamOptions.checkpoint = options.startsFast ? .fast : .spread
     var source = ServerStreamSource(connection, streamOptions)
-    let workers = options.workerCount > 0 ? options.workerCount : max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))))
+    let workers = options.workerCount > 0 ? options.workerCount : processorCount()
     let pipeline = BackupPipeline(
       repository: repository, layout: layout, label: label, blockSize: Self.blockSize,
       size: PipelineSize(workers: workers, memoryByteCount: options.memoryByteCount), previous: previous,

@@ -1,7 +1,6 @@
 // Compression of one object's frames on all cores: PostgreSQL waits while a segment is archived. Frames don't depend on each
 // other, so the result is the same with any number of threads.
 import Diagnostics
-import Glibc
 import Synchronization
 import SystemSupport
 
@@ -37,6 +36,8 @@ struct FramesAhead: ~Copyable {
   private let work: Work
   private let threads: [WorkerThread<Void>]
   private var next = 0
+  /// Where there are no threads.
+  private var worker: FrameWorker?
 
   /// Begins to compress `plaintext` in frames of ``SealedObject/framePlaintextByteCountMax`` bytes.
   init(_ plaintext: [UInt8], level: Int) {
@@ -72,8 +73,10 @@ struct FramesAhead: ~Copyable {
     guard next < work.frameCount else { return nil }
     defer { next += 1 }
     if !threads.isEmpty { return try work.take(next) }
-    var worker = try FrameWorker()
-    return try worker.compress(plaintext, Self.range(next, of: plaintext), level: level)
+    var worker = if let worker = self.worker.take() { worker } else { try FrameWorker() }
+    let frame = try worker.compress(plaintext, Self.range(next, of: plaintext), level: level)
+    self.worker = consume worker
+    return frame
   }
 
   private static func range(_ index: Int, of plaintext: [UInt8]) -> Range<Int> {
@@ -147,9 +150,6 @@ struct FramesAhead: ~Copyable {
     }
   }
 }
-
-/// Processors that are there to compute with.
-func processorCount() -> Int { max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))) }
 
 /// One thread's compressor with its output buffer.
 private struct FrameWorker: ~Copyable {

@@ -74,6 +74,8 @@ package enum KeyFile {
   }
 
   private static func create(_ path: String, _ text: String) throws(TidemarkError) -> Bool {
+    // Whoever uses a key may well not be let write beside it.
+    if fileExists(path) { return false }
     try DurableFile.createDirectories(directoryName(path))
     return try DurableFile.create(Array(text.utf8), at: path, mode: 0o600)
   }

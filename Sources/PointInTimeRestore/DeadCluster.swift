@@ -101,8 +101,13 @@ struct DeadCluster: Sendable {
   /// - Throws: `target-in-use` when one of `locations` is a tablespace of one of them.
   static func requireNotLive(_ locations: [String], of others: Set<String>) throws(TidemarkError) {
     for other in others.sorted() {
-      // One whose links can't be read isn't ours to judge; its files can't be written by us either.
-      for (_, place) in (try? links(other)) ?? [:] {
+      let places: [String]
+      do throws(TidemarkError) { places = try Array(links(other).values) } catch {
+        // Another user's: its files can't be written by us either. Or it ended since it was seen.
+        if error.code == .localPermission || !isDirectory(other) { continue }
+        throw error
+      }
+      for place in places {
         let live = resolvedPath(place) ?? place
         for location in locations {
           let mine = resolvedPath(location) ?? location

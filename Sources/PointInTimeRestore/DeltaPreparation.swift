@@ -101,8 +101,10 @@ struct DeltaPreparation {
     }
   }
 
+  static let asideMark = ".tidemark-kept-"
+
   /// Where what is at `path` is kept when it is set aside.
-  static func asideName(_ path: String) -> String { "\(path).tidemark-kept-\(stamp())" }
+  static func asideName(_ path: String) -> String { "\(path)\(asideMark)\(stamp())" }
 
   /// Unlike any that was used before.
   private static func stamp() -> String {
@@ -116,11 +118,12 @@ struct DeltaPreparation {
 
   private func remark(_ path: String) -> String {
     guard path.contains("pg_wal") else { return Self.tablespaceRemark(path) }
-    // For a remark alone: what can't be listed isn't counted in it.
-    let ready = ((try? directoryEntries("\(path)/archive_status")) ?? []).count { $0.hasSuffix(".ready") }
-    return "the WAL of the cluster that was here is kept: \(path)"
-      + (ready == 0
-        ? "" : "; \(ready) of its files were never archived: 'tidemark wal-push' them if they may be needed")
+    let kept = "the WAL of the cluster that was here is kept: \(path)"
+    let advice = "'tidemark wal-push' them if they may be needed"
+    do throws(TidemarkError) {
+      let ready = try directoryEntries("\(path)/archive_status").count { $0.hasSuffix(".ready") }
+      return ready == 0 ? kept : "\(kept); \(ready) of its files were never archived: \(advice)"
+    } catch { return "\(kept); which of its files were never archived isn't known (\(error.description)): \(advice)" }
   }
 
   // MARK: Removing

@@ -1,7 +1,7 @@
 // What a restore aims at, in PostgreSQL's terms (manual, "Recovery Target").
 import Diagnostics
-import Glibc
 import PostgresFormats
+import SystemSupport
 
 package enum RecoveryTarget: Sendable, Equatable {
   /// Unix microseconds.
@@ -49,7 +49,7 @@ package struct RestoreRequest: Sendable {
   package var starts = true
   package var port: Int?
   /// Threads that fetch and write files; fewer where ``memoryByteCount`` ends.
-  package var workerCount = max(4, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))))
+  package var workerCount = max(4, processorCount())
   /// Bytes of memory for buffers.
   package var memoryByteCount = 256 << 20
   /// A scratch copy: nobody but this program reaches the server, and it touches nothing outside its directory. See

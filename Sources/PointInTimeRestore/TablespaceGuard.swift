@@ -150,7 +150,10 @@ package final class TablespaceGuard: Sendable {
       let aside = DeltaPreparation.asideName("\(path)/\(name)")
       if rename("\(path)/\(name)", aside) != 0 { throw systemError("cannot set the tablespace aside", path) }
       try DurableFile.synchronizeDirectory(of: aside)
-      setAside.withLock { $0.append(aside) }
+      CrashPoint.reach("tablespace.after-aside")
     }
+    // Those of a restore before, which was killed and may not have told, are told as well.
+    let kept = try directoryEntries(path).filter { $0.contains(DeltaPreparation.asideMark) }.sorted()
+    setAside.withLock { $0 += kept.map { "\(path)/\($0)" } }
   }
 }

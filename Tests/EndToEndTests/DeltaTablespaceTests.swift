@@ -107,10 +107,28 @@ struct DeltaTablespaceTests {
     try server.stop()
     let port = Int(try LoopbackPort.free())
     // As the runbook has it, or in place.
-    if !isDelta { try FileManager.default.moveItem(atPath: server.dataDirectory, toPath: "\(installation.root)/wrong") }
-    let report = try installation.json(
-      ["restore", "--target-directory", server.dataDirectory, "--to-name", "early", "--port", "\(port)"]
-        + (isDelta ? ["--delta"] : []))
+    let arguments = ["restore", "--target-directory", server.dataDirectory, "--to-name", "early", "--port", "\(port)"]
+    if !isDelta {
+      let wrong = "\(installation.root)/wrong"
+      try FileManager.default.moveItem(atPath: server.dataDirectory, toPath: wrong)
+      // Started again where it was moved to, it uses the tablespace still.
+      let other = try LoopbackPort.free()
+      try installation.postgres(
+        "pg_ctl", ["start", "-w", "-D", wrong, "-l", "\(wrong).log", "-o", "-p \(other)"])
+      let text = try installation.refuse(76, "target-in-use", arguments)
+      #expect(text.contains(location) && text.contains(wrong), "\(text)")
+      #expect(try FileManager.default.contentsOfDirectory(atPath: location).count == 1)
+      try installation.postgres("pg_ctl", ["stop", "-m", "fast", "-D", wrong])
+      try FileManager.default.removeItem(atPath: server.dataDirectory)
+      // What a killed one set aside is told by the next.
+      let killed = try installation.run(arguments, environment: ["TIDEMARK_CRASH_AT": "tablespace.after-aside"])
+      try #require(killed.ending == .signalled(SIGKILL), "\(killed.ending) \(killed.errorText)")
+      try installation.postgres("pg_ctl", ["stop", "-m", "immediate", "-D", server.dataDirectory], succeeds: false)
+      try FileManager.default.removeItem(atPath: server.dataDirectory)
+    }
+    let aside = try FileManager.default.contentsOfDirectory(atPath: location).filter { $0.contains("kept") }
+    #expect(aside.isEmpty == isDelta)
+    let report = try installation.json(arguments + (isDelta ? ["--delta"] : []))
     defer {
       _ = try? installation.postgres(
         "pg_ctl", ["stop", "-m", "immediate", "-D", server.dataDirectory], succeeds: false)
@@ -119,7 +137,10 @@ struct DeltaTablespaceTests {
     #expect(found == "1000|500500")
     let size = try installation.query(server.dataDirectory, port, "SELECT pg_relation_size('placed') < 100000")
     #expect(size == "t")
-    #expect((report["remarks"] as? [String])?.contains { $0.contains(location) } == true, "\(report)")
-    #expect(try FileManager.default.contentsOfDirectory(atPath: location).count == 2)
+    let kept = try FileManager.default.contentsOfDirectory(atPath: location).filter { $0.contains("kept") }
+    #expect(!kept.isEmpty && Set(kept).isSuperset(of: aside))
+    for name in kept {
+      #expect((report["remarks"] as? [String])?.contains { $0.contains("\(location)/\(name)") } == true, "\(report)")
+    }
   }
 }

@@ -1,5 +1,6 @@
 // Hosts with different keys and connections: who can take backups, who can restore, and what is never found in a region.
 import Foundation
+import Glibc
 import SystemSupport
 import TestSupport
 import Testing
@@ -77,6 +78,27 @@ struct HostTests {
       let found = try ChildProcess.run("grep", ["-rlaF", "plainly-readable-", "\(root)/\(region)"])
       #expect(found.ending == .exited(1), "\(found.outputText)")
     }
+  }
+
+  @Test(
+    "init leaves keys alone that lie where it may not write",
+    .enabled(if: geteuid() == 0, "only root can give a directory to somebody else"))
+  func keysOfAnother() throws {
+    let installation = try Installation(.v15, usesS3: false)
+    let root = installation.root
+    try FileManager.default.createDirectory(atPath: "\(root)/keys", withIntermediateDirectories: false)
+    for name in ["identity.key", "writer.key"] {
+      try FileManager.default.moveItem(atPath: "\(root)/\(name)", toPath: "\(root)/keys/\(name)")
+    }
+    let moved = String(decoding: try readFile(installation.configuration), as: UTF8.self)
+      .replacing("\(root)/identity.key", with: "\(root)/keys/identity.key")
+      .replacing("\(root)/writer.key", with: "\(root)/keys/writer.key")
+    try DurableFile.write(Array(moved.utf8), to: installation.configuration, mode: 0o644)
+    let before = try readFile("\(root)/keys/writer.key")
+    let again = try installation.run(["init"])
+    #expect(again.succeeded, "\(again.errorText)")
+    #expect(try readFile("\(root)/keys/writer.key") == before)
+    #expect(try FileManager.default.contentsOfDirectory(atPath: "\(root)/keys").count == 2)
   }
 
   @Test("the base backup comes over TLS, with the certificate verified and a password from a file")
