@@ -95,7 +95,7 @@ let package = Package(
     tests("BackupRepositoryTests", engineLayers + [logging]),
     tests(
       "UpkeepTests",
-      engineLayers + ["Retention", "Verification", "Configuration", "S3Storage", "tidemark", logging]),
+      engineLayers + ["BaseBackup", "Retention", "Verification", "Configuration", "S3Storage", "tidemark", logging]),
     tests("ConfigurationTests", ["Configuration", "Diagnostics"]),
     tests("MonitoringTests", ["Monitoring", "Configuration", "Diagnostics", "SystemSupport", crypto]),
     tests(

@@ -30,15 +30,25 @@ package struct BackupManifest: Sendable, Codable, Equatable {
   package struct PackReference: Sendable, Codable, Equatable {
     package var label: String
     package var ranges: [[Int]]
+    /// Bytes of the blocks in each pack, in the order of ``numbers``; 0 where it isn't known. It decides which packs a
+    /// later backup refers to, nothing that a restore does.
+    package var plaintextBytes: [Int64]?
 
     package var numbers: [Int] {
       // What was decoded was checked; this holds for what is being built too.
       ranges.flatMap { $0.count == 2 && $0[0] <= $0[1] ? Array($0[0]...$0[1]) : [] }
     }
 
-    package init(label: String, ranges: [[Int]]) {
+    /// ``plaintextBytes`` by number, as far as it is known.
+    package var plaintextBytesByNumber: [Int: Int64] {
+      guard let plaintextBytes, plaintextBytes.count == numbers.count else { return [:] }
+      return Dictionary(zip(numbers, plaintextBytes).filter { $0.1 > 0 }, uniquingKeysWith: { $1 })
+    }
+
+    package init(label: String, ranges: [[Int]], plaintextBytes: [Int64]? = nil) {
       self.label = label
       self.ranges = ranges
+      self.plaintextBytes = plaintextBytes
     }
   }
   package struct Setting: Sendable, Codable, Equatable {

@@ -11,8 +11,11 @@ struct PipelineResult: Sendable {
   var databaseByteCount: Int64 = 0
   var fileCount = 0
   var newByteCount: Int64 = 0
+  /// Of these the bytes that didn't change, and whose packs were given up.
+  var rewrittenByteCount: Int64 = 0
   var storedByteCount: Int64 = 0
-  var packCount = 0
+  /// Bytes of the blocks in each pack.
+  var packPlaintextByteCounts: [Int64] = []
   var partCount = 0
   var referenced: [Int: Set<Int>] = [:]
   var profile: [StageProfile] = []
@@ -139,7 +142,8 @@ struct BackupPipeline {
     precondition(early.isEmpty, "a chunk is missing from the sequence")
     try packer.finish()
     return PipelineResult(
-      newByteCount: packer.newByteCount, storedByteCount: packer.storedByteCount, packCount: packer.packCount,
+      newByteCount: packer.newByteCount, rewrittenByteCount: packer.rewrittenByteCount,
+      storedByteCount: packer.storedByteCount, packPlaintextByteCounts: packer.packPlaintextByteCounts,
       partCount: packer.partCount, referenced: packer.referenced)
   }
 }

@@ -52,11 +52,19 @@ extension BackupRun {
         base.interruptedCount += 1
       }
       if sources.isEmpty { return base }
-      let (packs, lostCount) = try usablePacks(layout, newest?.manifest, base)
+      let (packs, lostCount, candidates) = try usablePacks(layout, newest?.manifest, base)
       if lostCount > 0 {
         remarks.append("\(lostCount) packs of earlier backups are in no region; their blocks are stored again")
       }
-      base.table = try PreviousFileTable(repository, sources, blockSize: Self.blockSize, packs: packs)
+      let budget = SparsePacks.budget(storedByteCount: candidates.reduce(0) { $0 + $1.storedByteCount })
+      base.table = try PreviousFileTable(repository, sources, blockSize: Self.blockSize, packs: packs) { alive in
+        SparsePacks.choose(
+          candidates.map { candidate in
+            var candidate = candidate
+            candidate.aliveByteCount = alive[candidate.id] ?? 0
+            return candidate
+          }, budget: budget)
+      }
       return base
     } catch {
       switch error.code {
@@ -95,14 +103,15 @@ extension BackupRun {
     }
   }
 
-  /// Which packs may be referred to: those that a region lists. With a region that can't be asked, nothing that the
+  /// Which packs may be referred to, and which of them may be given up: those that a region lists. With a region that can't be asked, nothing that the
   /// predecessor's manifest names is known to be missing; what interrupted backups name must be seen.
   private func usablePacks(
     _ layout: LineageLayout, _ manifest: BackupManifest?, _ base: Base
-  ) throws(TidemarkError) -> (packs: UsablePacks, lostCount: Int) {
+  ) throws(TidemarkError) -> (packs: UsablePacks, lostCount: Int, candidates: [SparsePacks.Candidate]) {
     let listing = try repository.regions.list(prefix: layout.packsPrefix)
     let indexes = Dictionary(base.labels.enumerated().map { ($0.element, $0.offset + 1) }, uniquingKeysWith: { $1 })
     var packs = UsablePacks()
+    var storedByteCounts: [PackID: Int64] = [:]
     let regions = repository.regions.regions.indices
     for entry in listing.entries {
       let components = entry.name.text.dropFirst(layout.packsPrefix.count).split(separator: "/")
@@ -112,20 +121,28 @@ extension BackupRun {
       // An interrupted backup may have ended between two regions' copies: what a region lacks must at least be owed.
       let isInterrupted = label > base.labels.count - base.interruptedCount
       if isInterrupted, !regions.allSatisfy({ isHeldOrOwed(entry, by: $0) }) { continue }
-      packs.present.insert(.init(label: label, number: number))
+      packs.present.insert(PackID(label: label, number: number))
+      storedByteCounts[PackID(label: label, number: number)] = entry.byteCount
     }
-    guard let manifest else { return (packs, 0) }
+    guard let manifest else { return (packs, 0, []) }
     if !listing.isComplete {
       packs.trustedLabels = Set((0..<base.labels.count - base.interruptedCount).map { $0 + 1 })
     }
     var lostCount = 0
+    var candidates: [SparsePacks.Candidate] = []
     for reference in manifest.packs {
-      for number in reference.numbers
-      where !packs.contains(label: indexes[reference.label] ?? 0, number: number) {
-        lostCount += 1
+      let sizes = reference.plaintextBytesByNumber
+      let label = indexes[reference.label] ?? 0
+      for number in reference.numbers {
+        let id = PackID(label: label, number: number)
+        if !packs.contains(label: label, number: number) { lostCount += 1 }
+        // What the previous backup stored itself is alive. An outage is no time to store more than must be.
+        guard reference.label != manifest.label, listing.isComplete, let stored = storedByteCounts[id] else { continue }
+        candidates.append(
+          .init(id: id, aliveByteCount: 0, plaintextByteCount: sizes[number], storedByteCount: stored))
       }
     }
-    return (packs, lostCount)
+    return (packs, lostCount, candidates)
   }
 
   private func isHeldOrOwed(_ entry: RegionListing.Entry, by region: Int) -> Bool {

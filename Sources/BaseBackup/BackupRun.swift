@@ -38,6 +38,10 @@ package struct BackupReport: Sendable {
   package var seconds: Double
   package var streamSeconds: Double
   package var walWaitSeconds: Double
+  /// Bytes of unchanged blocks that were stored anew, since little else of their packs is alive.
+  package var rewrittenBytes: Int64
+  /// Packs that the previous backup refers to and that this one gave up for that.
+  package var retiredPacks: Int
   /// Warnings that an operator should read.
   package var remarks: [String]
   /// Where the pipeline's time went.
@@ -109,7 +113,7 @@ package struct BackupRun {
     manifest.tablespaces = start.tablespaces.map { .init(oid: $0.oid, location: $0.location) }
     manifest.suspect = end.checksumFailure
     manifest.startTime = startTime
-    fill(&manifest, from: result)
+    fill(&manifest, from: result, base)
     if end.timeline != start.timeline {
       throw TidemarkError(
         .streamInvalid, "the server changed its timeline during the backup",
@@ -134,7 +138,8 @@ package struct BackupRun {
     }
     return BackupReport(
       manifest: manifest, seconds: (ContinuousClock.now - begin).seconds, streamSeconds: streamSeconds,
-      walWaitSeconds: walWaitSeconds, remarks: remarks, profile: result.profile)
+      walWaitSeconds: walWaitSeconds, rewrittenBytes: result.rewrittenByteCount,
+      retiredPacks: base.table?.sparsePackCount ?? 0, remarks: remarks, profile: result.profile)
   }
 
   private static func newLabel(_ seconds: Double) throws(TidemarkError) -> BackupLabelName {
@@ -182,15 +187,33 @@ package struct BackupRun {
     manifest.toolVersion = options.toolVersion
   }
 
-  private func fill(_ manifest: inout BackupManifest, from result: PipelineResult) {
+  private func fill(_ manifest: inout BackupManifest, from result: PipelineResult, _ base: Base) {
     manifest.fileTableParts = result.partCount
     manifest.fileCount = result.fileCount
     manifest.databaseBytes = result.databaseByteCount
     manifest.newBytes = result.newByteCount
     manifest.storedBytes = result.storedByteCount
+    // They are an aid to later backups, so they never make a manifest too large to be read.
+    let sizesAreTold = result.referenced.values.reduce(0) { $0 + $1.count } <= Self.packSizeCountMax
     manifest.packs = result.referenced.sorted { $0.key < $1.key }.map { label, numbers in
-      BackupManifest.PackReference(label: manifest.labels[label], ranges: Self.ranges(numbers))
+      let known = sizesAreTold ? packSizes(of: label, manifest.labels[label], result, base) : [:]
+      return BackupManifest.PackReference(
+        label: manifest.labels[label], ranges: Self.ranges(numbers),
+        plaintextBytes: known.isEmpty ? nil : numbers.sorted().map { known[$0] ?? 0 })
     }
+  }
+
+  /// Packs whose sizes are noted in one manifest.
+  private static let packSizeCountMax = 1 << 20
+
+  /// What is known of the sizes of a label's packs, by number.
+  private func packSizes(
+    of index: Int, _ label: String, _ result: PipelineResult, _ base: Base
+  ) -> [Int: Int64] {
+    if index == 0 {
+      return Dictionary(uniqueKeysWithValues: zip(1..., result.packPlaintextByteCounts))
+    }
+    return base.predecessor?.manifest.packs.first { $0.label == label }?.plaintextBytesByNumber ?? [:]
   }
 
   static func ranges(_ numbers: Set<Int>) -> [[Int]] {

@@ -42,6 +42,8 @@ final class ChunkBuffer: @unchecked Sendable {
   var placements: [Placement] = []
   /// Bytes of `input` after the unchanged blocks were left out: the frame's plaintext.
   var keptCount = 0
+  /// Of these the bytes that didn't change: they are stored anew because their pack is given up.
+  var rewrittenCount = 0
   var codec = FrameCodec.stored
   /// Bytes of `output` when it is compressed.
   var outputCount = 0
@@ -63,6 +65,7 @@ final class ChunkBuffer: @unchecked Sendable {
     digests.removeAll(keepingCapacity: true)
     placements.removeAll(keepingCapacity: true)
     keptCount = 0
+    rewrittenCount = 0
     outputCount = 0
     codec = .stored
   }

@@ -37,9 +37,12 @@ struct ChunkWorker: ~Copyable {
           let block = UnsafeRawBufferPointer(rebasing: chunk.input[start..<start + length])
           try hasher.appendDigest(of: block, prefix: FileTable.digestByteCount, to: &chunk.digests)
           let digest = chunk.digests.suffix(FileTable.digestByteCount)
-          if let run = Self.stored(firstBlock + index, digest, in: previous, blockSize: blockSize) {
+          switch Self.place(firstBlock + index, digest, in: previous, blockSize: blockSize) {
+          case .usable(let run):
             chunk.placements.append(.reused(run))
             continue
+          case .sparse: chunk.rewrittenCount += length
+          case .lost, nil: break
           }
           if kept != start {
             // Blocks are never empty, so both have base addresses.
@@ -58,13 +61,18 @@ struct ChunkWorker: ~Copyable {
     chunk.outputCount = result.byteCount
   }
 
-  /// Where one of the earlier backups has the block.
-  private static func stored(
+  /// Where the earlier backups have the block: an interrupted one may have stored anew already what is in a sparse pack.
+  private static func place(
     _ index: Int, _ digest: ArraySlice<UInt8>, in files: [PreviousFile], blockSize: Int
-  ) -> BlockRun? {
+  ) -> PreviousFile.Place? {
+    var found: PreviousFile.Place?
     for file in files {
-      if let run = file.location(of: index, digest: digest, blockSize: blockSize) { return run }
+      switch file.place(of: index, digest: digest, blockSize: blockSize) {
+      case .usable(let run): return .usable(run)
+      case .sparse: found = .sparse
+      case .lost, nil: break
+      }
     }
-    return nil
+    return found
   }
 }

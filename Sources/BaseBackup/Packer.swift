@@ -32,6 +32,10 @@ struct Packer: ~Copyable {
   private(set) var partCount = 0
   private var packCountAtPart = 0
   private(set) var newByteCount: Int64 = 0
+  /// Of the new bytes those that were stored anew because their pack was given up.
+  private(set) var rewrittenByteCount: Int64 = 0
+  /// Bytes of the blocks in each of this backup's packs.
+  private(set) var packPlaintextByteCounts: [Int64] = []
   private(set) var storedByteCount: Int64 = 0
   /// Packs that the table refers to: label index → numbers.
   private(set) var referenced: [Int: Set<Int>] = [:]
@@ -121,12 +125,15 @@ struct Packer: ~Copyable {
     if let filled = writer?.storedByteCount, filled + bytes.count > Self.packByteCount { try closePack() }
     if writer?.frameCount == nil {
       packCount += 1
+      packPlaintextByteCounts.append(0)
       writer = try SealedObjectWriter(
         kind: .pack, name: layout.pack(label, packCount).text, created: wallClockMicroseconds(),
         recipients: try repository.recipients(for: .pack), writer: try repository.writer(),
         reservedByteCount: Self.packByteCount + (64 << 10))
     }
     newByteCount += Int64(chunk.keptCount)
+    rewrittenByteCount += Int64(chunk.rewrittenCount)
+    packPlaintextByteCounts[packCount - 1] += Int64(chunk.keptCount)
     // Opened just above.
     return try writer!.appendFrame(codec: chunk.codec, bytes, plaintextByteCount: chunk.keptCount)
   }

@@ -8,17 +8,26 @@ import SystemSupport
 /// One file as one earlier backup has it.
 final class PreviousFile: Sendable {
   private let digests: [UInt8]
-  /// Each run with the index of its first block, ascending. Labels are those of the new table; `nil` stands for blocks
-  /// that can't be referred to, since their pack is missing or its label unknown.
-  private let runs: [(first: Int, run: BlockRun?)]
+  private let runs: [(first: Int, place: Place)]
 
-  init(digests: [UInt8], runs: [(first: Int, run: BlockRun?)]) {
+  /// Where blocks are.
+  enum Place {
+    /// Labels are those of the new table.
+    case usable(BlockRun)
+    /// In a pack that is given up: see ``SparsePacks``.
+    case sparse
+    /// They can't be referred to, since their pack is missing or its label unknown.
+    case lost
+  }
+
+  /// - Parameter runs: each run with the index of its first block, ascending.
+  init(digests: [UInt8], runs: [(first: Int, place: Place)]) {
     self.digests = digests
     self.runs = runs
   }
 
-  /// Where block `index` is, if its digest is `digest`.
-  func location(of index: Int, digest: ArraySlice<UInt8>, blockSize: Int) -> BlockRun? {
+  /// Where block `index` is, if its digest is `digest`; `nil` when it changed.
+  func place(of index: Int, digest: ArraySlice<UInt8>, blockSize: Int) -> Place? {
     let start = index * FileTable.digestByteCount
     guard start + FileTable.digestByteCount <= digests.count,
       digests[start..<start + FileTable.digestByteCount] == digest
@@ -30,22 +39,22 @@ final class PreviousFile: Sendable {
       let middle = (low + high) / 2
       if runs[middle].first <= index { low = middle + 1 } else { high = middle }
     }
-    guard low > 0, var run = runs[low - 1].run, index < runs[low - 1].first + run.count else { return nil }
+    guard low > 0 else { return nil }
+    guard case .usable(var run) = runs[low - 1].place else { return runs[low - 1].place }
+    guard index < runs[low - 1].first + run.count else { return nil }
     run.offset += (index - runs[low - 1].first) * blockSize
     run.count = 1
-    return run
+    return .usable(run)
   }
 }
 
 /// The packs that a new backup may refer to. Labels are indexes of its table.
 struct UsablePacks: Sendable {
-  struct PackID: Hashable, Sendable {
-    var label: Int
-    var number: Int
-  }
   var present: Set<PackID> = []
   /// Labels all of whose packs count as present.
   var trustedLabels: Set<Int> = []
+  /// Those of the present ones that are given up.
+  var sparse: Set<PackID> = []
 
   func contains(label: Int, number: Int) -> Bool {
     trustedLabels.contains(label) || present.contains(PackID(label: label, number: number))
@@ -77,14 +86,18 @@ final class PreviousFileTable: Sendable {
   private let indexes: [[UInt64: Place]]
   private let labels: [[Int?]]
   private let packs: UsablePacks
+  /// How many packs are given up.
+  var sparsePackCount: Int { packs.sparse.count }
 
   /// Reads all parts of `sources`. A block outside of `packs` counts as changed, so that the backup heals what was lost.
   /// A source whose blocks have another size than `blockSize` is passed over.
+  /// - Parameter giveUp: says which packs are given up, from the bytes of blocks that the first source refers to in each.
   init(
-    _ repository: Repository, _ sources: [Source], blockSize: Int, packs: UsablePacks
+    _ repository: Repository, _ sources: [Source], blockSize: Int, packs: UsablePacks,
+    giveUp: (_ aliveByteCounts: [PackID: Int64]) -> Set<PackID>
   ) throws(TidemarkError) {
     labels = sources.map(\.labels)
-    self.packs = packs
+    var alive: [PackID: Int64] = [:]
     spool = try SpoolFile(directory: repository.stateDirectory)
     var indexes: [[UInt64: Place]] = []
     var written: Int64 = 0
@@ -103,7 +116,8 @@ final class PreviousFileTable: Sendable {
         let head = Array(plaintext[..<start])
         while let entry = try decoder.next() {
           defer { start = decoder.position }
-          guard case .file = entry.content else { continue }
+          guard case .file(let size, _, _, let runs) = entry.content else { continue }
+          if number == 0 { Self.count(runs, size: size, blockSize: blockSize, labels: source.labels, in: &alive) }
           let byteCount = head.count + decoder.position - start
           index[Self.hash(entry.path)] = Place(
             offset: written + Int64(pending.count), byteCount: Int32(byteCount), source: Int32(number))
@@ -119,6 +133,23 @@ final class PreviousFileTable: Sendable {
     }
     try spool.append(pending, at: written)
     self.indexes = indexes
+    var packs = packs
+    packs.sparse = giveUp(alive)
+    self.packs = packs
+  }
+
+  /// Adds the bytes of a file's blocks to those of the packs in which they are.
+  private static func count(
+    _ runs: [BlockRun], size: Int64, blockSize: Int, labels: [Int?], in alive: inout [PackID: Int64]
+  ) {
+    var rest = size
+    for run in runs {
+      // Only a file's last block is shorter.
+      let byteCount = min(rest, Int64(run.count) * Int64(blockSize))
+      rest -= byteCount
+      guard run.label < labels.count, let label = labels[run.label] else { continue }
+      alive[PackID(label: label, number: run.pack), default: 0] += byteCount
+    }
   }
 
   /// The file at `path` in each earlier backup that has it.
@@ -139,7 +170,7 @@ final class PreviousFileTable: Sendable {
       case .file(_, _, let digests, let runs) = entry.content
     else { return nil }
     let labels = labels[Int(place.source)]
-    var mapped: [(first: Int, run: BlockRun?)] = []
+    var mapped: [(first: Int, place: PreviousFile.Place)] = []
     mapped.reserveCapacity(runs.count)
     var first = 0
     for var run in runs {
@@ -147,10 +178,11 @@ final class PreviousFileTable: Sendable {
       if run.label < labels.count, let label = labels[run.label],
         packs.contains(label: label, number: run.pack)
       {
+        let isSparse = packs.sparse.contains(PackID(label: label, number: run.pack))
         run.label = label
-        mapped.append((first, run))
+        mapped.append((first, isSparse ? .sparse : .usable(run)))
       } else {
-        mapped.append((first, nil))
+        mapped.append((first, .lost))
       }
       first += count
     }

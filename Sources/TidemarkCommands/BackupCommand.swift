@@ -24,6 +24,8 @@ struct BackupCommand: TidemarkCommand {
     var databaseBytes: Int64
     var newBytes: Int64
     var storedBytes: Int64
+    var rewrittenBytes: Int64
+    var retiredPacks: Int
     var fileCount: Int
     var seconds: Double
     var walWaitSeconds: Double
@@ -54,7 +56,8 @@ struct BackupCommand: TidemarkCommand {
     let report = Report(
       label: manifest.label, systemIdentifier: manifest.systemIdentifier, startLSN: manifest.startLSN,
       stopLSN: manifest.stopLSN, timeline: manifest.timeline, databaseBytes: manifest.databaseBytes,
-      newBytes: manifest.newBytes, storedBytes: manifest.storedBytes, fileCount: manifest.fileCount,
+      newBytes: manifest.newBytes, storedBytes: manifest.storedBytes,
+      rewrittenBytes: result.rewrittenBytes, retiredPacks: result.retiredPacks, fileCount: manifest.fileCount,
       seconds: result.seconds, walWaitSeconds: result.walWaitSeconds, regions: RegionReport.all(repository),
       events: repository.regions.log.events, remarks: result.remarks, suspect: manifest.suspect,
       profile: result.profile)
@@ -64,7 +67,12 @@ struct BackupCommand: TidemarkCommand {
       \(Size(report.newBytes)) new, \(Size(report.storedBytes)) stored in each region, \(Seconds(report.seconds))
       WAL from \(report.startLSN) to \(report.stopLSN) on timeline \(report.timeline)
 
-      """ + (profile ? ProfileTable(report.profile).text : "")
+      """
+        + (report.retiredPacks == 0
+          ? ""
+          : "\(Size(report.rewrittenBytes)) of the new is stored anew out of \(report.retiredPacks) packs of which little "
+            + "is alive\n")
+        + (profile ? ProfileTable(report.profile).text : "")
     }
     if let suspect = manifest.suspect {
       throw TidemarkError(

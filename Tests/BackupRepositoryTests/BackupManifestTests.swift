@@ -23,7 +23,8 @@ extension BackupManifest {
     manifest.labels = [label, "20261123T031500Z-0001"]
     manifest.packs = [
       PackReference(label: label, ranges: [[1, 1]]),
-      PackReference(label: "20261123T031500Z-0001", ranges: [[1, 3], [7, 7]]),
+      PackReference(
+        label: "20261123T031500Z-0001", ranges: [[1, 3], [7, 7]], plaintextBytes: [9, 0, 70_000_000_000, 1]),
     ]
     manifest.predecessor = Predecessor(label: "20261123T031500Z-0001", sha256: String(repeating: "0f", count: 32))
     manifest.tablespaces = [Tablespace(oid: 16385, location: "/srv/fäst")]
@@ -49,6 +50,10 @@ extension BackupManifest {
     let read = try BackupManifest(decoding: try manifest.encoded())
     #expect(read == manifest)
     #expect(read.packs[1].numbers == [1, 2, 3, 7])
+    #expect(read.packs[1].plaintextBytesByNumber == [1: 9, 3: 70_000_000_000, 7: 1])
+    // Sizes that don't fit are as good as none: no restore depends on them.
+    #expect(
+      BackupManifest.PackReference(label: "a", ranges: [[1, 3]], plaintextBytes: [5]).plaintextBytesByNumber == [:])
     #expect(try read.stop == LSN(rawValue: 0x300_0000))
   }
 
