@@ -52,6 +52,7 @@ package enum ErrorCode: String, Sendable, CaseIterable {
   case repositoryForeign = "repository-foreign"
   case backupNotFound = "backup-not-found"
   case backupProtected = "backup-protected"
+  case lineageInUse = "lineage-in-use"
   case leaseExpired = "lease-expired"
   case durabilityNotReached = "durability-not-reached"
   case systemIdentifierForeign = "system-identifier-foreign"
@@ -86,7 +87,8 @@ package enum ErrorCode: String, Sendable, CaseIterable {
       .permission
     case .walFileInvalid, .walFileForeign, .walConflict, .systemIdentifierForeign, .repositoryForeign,
       .targetUnreachable, .targetNotEmpty, .targetInUse, .pathUnsafe, .spaceInsufficient, .backupNotFound,
-      .repositoryMissing, .serverUnsuitable, .walAbsent, .backupProtected:
+      .repositoryMissing, .serverUnsuitable, .walAbsent, .backupProtected,
+      .lineageInUse:
       .refused
     case .localIO: .localIO
     case .locked, .interrupted, .leaseExpired: .tryAgain

@@ -18,6 +18,8 @@ package struct ExpireOptions: Sendable {
   package var isDryRun = false
   /// Only these backups, by their whole labels, whatever the policy keeps but its newest; WAL stays.
   package var removes: [String] = []
+  /// Only this lineage, with all its backups and all its WAL, whatever the policy keeps.
+  package var surrender: LineageSurrender?
 
   package init(_ policy: RetentionPolicy) { self.policy = policy }
 }
@@ -41,9 +43,10 @@ package struct ExpireRun {
 
   /// Applies the policy to each lineage.
   /// - Throws: `configuration-invalid` without a policy, `locked` when another expire of this cluster runs on this host,
-  ///   `clock-skewed`, `backup-protected` and `backup-not-found` for ``ExpireOptions/removes``, and what reading throws.
+  ///   `clock-skewed`, `backup-protected` and `backup-not-found` for ``ExpireOptions/removes`` and
+  ///   ``ExpireOptions/surrender``, `lineage-in-use` for the latter, and what reading throws.
   package func run() throws(TidemarkError) -> ExpireReport {
-    guard options.policy.hasRules || !options.removes.isEmpty else {
+    guard options.policy.hasRules || !options.removes.isEmpty || options.surrender != nil else {
       throw TidemarkError(
         .configurationInvalid, "no rule says which backups are kept, so none is deleted",
         next: "set 'retention' or 'retention-file' in the configuration, such as retention: {window: 30d}")
@@ -57,7 +60,7 @@ package struct ExpireRun {
     report.regionsNotAsked.formUnion(failures.keys)
     try checkClocks()
     var removed: Set<String> = []
-    for lineage in lineages {
+    for lineage in try judged(lineages) {
       let expiry = try LineageExpireRun(self, lineage).run(&report)
       removed.formUnion(expiry.expired)
       report.lineages.append(expiry)
@@ -72,6 +75,19 @@ package struct ExpireRun {
           + " holds may need them. The next run does the rest; --without-region \(name) doesn't wait")
     }
     return report
+  }
+
+  /// All lineages, or the one alone that is given up, if it may be.
+  private func judged(_ lineages: [LineageLayout]) throws(TidemarkError) -> [LineageLayout] {
+    guard let surrender = options.surrender else { return lineages }
+    guard let layout = lineages.first(where: { $0.systemIdentifier == surrender.systemIdentifier }) else {
+      throw TidemarkError(
+        .backupNotFound, "there is no such lineage", object: surrender.systemIdentifier.description,
+        next: "'tidemark list' shows the lineages")
+    }
+    let abandoned = AbandonedLineage(repository: repository, surrender: surrender, now: Double(wallClockSeconds()))
+    try abandoned.require(layout, others: lineages.filter { $0 != layout })
+    return [layout]
   }
 
   /// The labels of the backups from which the policy promises recovery to any later moment; all of them without rules,

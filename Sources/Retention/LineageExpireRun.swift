@@ -15,6 +15,8 @@ struct LineageExpireRun {
   var repository: Repository { outer.repository }
   var policy: RetentionPolicy { outer.options.policy }
   var isDryRun: Bool { outer.options.isDryRun }
+  /// Whether all of it goes.
+  var isSurrendered: Bool { outer.options.surrender?.systemIdentifier == layout.systemIdentifier }
 
   init(_ outer: ExpireRun, _ layout: LineageLayout) {
     self.outer = outer
@@ -26,7 +28,7 @@ struct LineageExpireRun {
     var expiry = LineageExpiry(systemIdentifier: layout.systemIdentifier)
     let view = try LineageView(repository, layout, now: now)
     report.regionsNotAsked.formUnion(view.listing.failures.keys)
-    for unusable in view.catalog.unusable {
+    for unusable in view.catalog.unusable where !isSurrendered {
       report.findings.append(
         "\(unusable.name) can't be read, so it stays, and packs and WAL wait: \(unusable.error.description);"
           + " 'tidemark expire --remove \(LineageView.label(of: unusable.name) ?? "LABEL")' gives it up")
@@ -84,6 +86,9 @@ struct LineageExpireRun {
     for backup in view.catalog.backups { candidates.append(try Self.candidate(backup)) }
     var running: [String: String] = [:]
     for backup in view.running { if let predecessor = backup.predecessor { running[predecessor] = backup.label } }
+    if isSurrendered {
+      return candidates.map { BackupDecision(candidate: $0, explanations: ["its lineage is given up"]) }
+    }
     return BackupRetention.decide(policy, candidates, holds: holds, running: running, now: now)
   }
 
@@ -115,7 +120,7 @@ struct LineageExpireRun {
     }
     var doomed: [RegionListing.Entry] = []
     for entry in view.listing.entries where entry.name.lastComponent == "manifest" {
-      if let label = LineageView.label(of: entry.name), labels.contains(label) { doomed.append(entry) }
+      if let label = LineageView.label(of: entry.name), isSurrendered || labels.contains(label) { doomed.append(entry) }
     }
     return doomed
   }

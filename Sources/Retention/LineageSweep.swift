@@ -81,7 +81,10 @@ struct LineageSweep {
   private func obstacle(_ report: ExpireReport) -> String? {
     if let unusable = view.catalog.unusable.first { return "\(unusable.name) can't be read" }
     // Nobody keeps a lineage for its packs alone: an empty listing would be a store's fault, or the first backup's time.
-    if view.catalog.backups.isEmpty { return "no backup of the lineage stands" }
+    if view.catalog.backups.isEmpty, !run.isSurrendered {
+      return "no backup of the lineage stands; if it was left behind, 'tidemark expire --give-up-lineage"
+        + " \(layout.systemIdentifier)' clears it away"
+    }
     let labels = view.labelsWithManifest
     for running in view.running {
       if running.isObscure { return "the lease of the running backup \(running.label) can't be read" }
@@ -163,6 +166,8 @@ struct LineageSweep {
     if !run.outer.options.removes.isEmpty { return nil }
     let listing = try repository.regions.list(prefix: layout.walPrefix)
     report.regionsNotAsked.formUnion(listing.failures.keys)
+    // Of a lineage that is given up a backup that was put back, or is locked, keeps its WAL.
+    let isWanted = !run.isSurrendered || !view.labelsWithManifest.isEmpty
     var files: [(WALFileName, RegionListing.Entry)] = []
     var histories: [TimelineID: TimelineHistory] = [:]
     for entry in listing.entries {
@@ -172,7 +177,7 @@ struct LineageSweep {
         continue
       }
       files.append((file, entry))
-      guard case .history(let timeline) = file else { continue }
+      guard isWanted, case .history(let timeline) = file else { continue }
       do throws(TidemarkError) {
         let (bytes, _) = try repository.readSealed(
           .timelineHistory, entry.name, limit: Repository.historyByteCountMax, mends: false)
@@ -190,7 +195,7 @@ struct LineageSweep {
     let retention = WALRetention(try standing(expiry.decisions), histories: histories, segmentSize: segmentSize)
     expiry.continuousFrom = retention.continuousFrom
     for (file, entry) in files {
-      if retention.reason(file) == nil { condemned.wal.append(entry) } else { expiry.wal.kept += 1 }
+      if !isWanted || retention.reason(file) == nil { condemned.wal.append(entry) } else { expiry.wal.kept += 1 }
     }
     return listing
   }

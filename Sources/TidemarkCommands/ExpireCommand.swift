@@ -3,6 +3,8 @@ import ArgumentParser
 import BackupRepository
 import Configuration
 import Diagnostics
+import PostgresFormats
+import PostgresReplication
 import Retention
 import SystemSupport
 
@@ -15,6 +17,13 @@ struct ExpireCommand: TidemarkCommand {
   @Flag(help: "Say what would be deleted and why, and delete nothing.") var dryRun = false
   @Option(help: "Delete this backup alone, whatever keeps it but a hold and the newest ones (repeatable).")
   var remove: [String] = []
+  @Option(
+    help: ArgumentHelp(
+      "Delete all backups and all WAL of the lineage with this system identifier, which was left behind, whatever the "
+        + "policy keeps. A held backup or a lineage that is alive is refused.", valueName: "system-identifier"))
+  var giveUpLineage: String?
+  @Flag(help: "With --give-up-lineage: though no other lineage of the cluster has a newer backup.")
+  var noSuccessor = false
   @Option(help: "Don't wait for a region that can't be asked, and leave it out (repeatable).")
   var withoutRegion: [String] = []
   /// A dry run says nothing about operation.
@@ -49,6 +58,13 @@ struct ExpireCommand: TidemarkCommand {
     var regions: [String: RegionReport]
   }
 
+  func validate() throws {
+    if giveUpLineage != nil && !remove.isEmpty {
+      throw ValidationError("--give-up-lineage and --remove can't be combined")
+    }
+    if noSuccessor && giveUpLineage == nil { throw ValidationError("--no-successor belongs to --give-up-lineage") }
+  }
+
   func execute() throws(TidemarkError) -> Int32 {
     let context = try CommandContext(global)
     var repository = try context.repository()
@@ -56,14 +72,46 @@ struct ExpireCommand: TidemarkCommand {
     var options = ExpireOptions(try context.retentionPolicy())
     options.isDryRun = dryRun
     options.removes = remove
+    var remarks: [String] = []
+    if let giveUpLineage { options.surrender = try surrender(giveUpLineage, context, &remarks) }
     let result = try ExpireRun(repository, options).run()
     let report = Report(
       dryRun: dryRun, lineages: result.lineages.map { lineage($0) }, locked: result.locked, findings: result.findings,
-      remarks: result.remarks, regionsNotAsked: result.regionsNotAsked.sorted(),
+      remarks: remarks + result.remarks, regionsNotAsked: result.regionsNotAsked.sorted(),
       events: repository.regions.log.events, regions: RegionReport.all(repository))
     try context.print(report) { text(report) }
     CommandRecord.current.note(findings: report.findings)
     return report.findings.isEmpty ? 0 : ExitStatus.findings.rawValue
+  }
+
+  /// The lineage that is named, with what this host's own cluster is, if there is one.
+  private func surrender(
+    _ text: String, _ context: CommandContext, _ remarks: inout [String]
+  ) throws(TidemarkError) -> LineageSurrender {
+    guard let identifier = SystemIdentifier(text: text) else {
+      throw TidemarkError(.usage, "not a system identifier", object: text, next: "'tidemark list' shows the lineages")
+    }
+    var surrender = LineageSurrender(identifier)
+    surrender.needsNoSuccessor = noSuccessor
+    if let directory = context.configuration.postgres.dataDirectory {
+      // Another host's, or another user's, can't be read: the server and the regions are asked all the same.
+      if let bytes = try? readFile("\(directory)/global/pg_control", limit: 64 << 10),
+        let control = try? ControlFile(bytes)
+      {
+        surrender.live.insert(control.systemIdentifier)
+      }
+    }
+    do throws(TidemarkError) {
+      let server = try ServerInspection(reading: try PostgresConnection(try context.connection))
+      surrender.live.insert(server.systemIdentifier)
+    } catch {
+      if error.code == .interrupted { throw error }
+      remarks.append("no server could be asked whether it is this lineage's: \(error.description)")
+    }
+    remarks.append(
+      "lineage \(identifier) is given up: what nothing names stays for the grace, then the same command deletes it; "
+        + "holds, their releases and reports of drills stay")
+    return surrender
   }
 
   private func lineage(_ expiry: LineageExpiry) -> Lineage {
@@ -77,9 +125,9 @@ struct ExpireCommand: TidemarkCommand {
         deleted: !dryRun && gone.contains(label))
     }
     // What was removed without having been readable has no decision.
+    let reason = giveUpLineage == nil ? "asked for by --remove" : "its lineage is given up"
     for label in expiry.expired where !backups.contains(where: { $0.label == label }) {
-      backups.append(
-        Backup(label: label, decision: "expire", rules: [], reasons: ["asked for by --remove"], deleted: !dryRun))
+      backups.append(Backup(label: label, decision: "expire", rules: [], reasons: [reason], deleted: !dryRun))
     }
     return Lineage(
       systemIdentifier: expiry.systemIdentifier.description, backups: backups, unfinished: expiry.unfinished,

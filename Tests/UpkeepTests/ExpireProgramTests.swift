@@ -161,6 +161,38 @@ struct ProgramWorld {
     #expect(try setup.world.names().filter { !$0.contains("/a/2") } == ExpireRunTests.afterwards)
   }
 
+  @Test("a lineage is given up by its identifier, with every reason told; what is alive is refused") func givenUp()
+    throws
+  {
+    let setup = try ProgramWorld()
+    for (arguments, status) in [
+      (["--give-up-lineage", "nonsense"], 64), (["--no-successor"], 64),
+      (["--give-up-lineage", "7301", "--remove", "a"], 64), (["--give-up-lineage", "7302"], 76),
+    ] as [([String], Int32)] {
+      let refused = try setup.run(["expire"] + arguments)
+      #expect(refused.ending == .exited(status), "\(arguments) \(refused.errorText)")
+    }
+    let alive = try setup.run(["expire", "--give-up-lineage", "7301", "--no-successor"])
+    #expect(alive.ending == .exited(76))
+    #expect(alive.errorText.contains("[lineage-in-use]"), "\(alive.errorText)")
+    #expect(alive.errorText.contains("next:  wait until nothing was written to it for 48 hours"))
+    try setup.world.age("", by: 3 * 86400)
+    let only = try setup.run(["expire", "--give-up-lineage", "7301", "--dry-run"])
+    #expect(only.ending == .exited(76) && only.errorText.contains("--no-successor"), "\(only.errorText)")
+    let before = try setup.world.names()
+    let planned = try setup.json(["expire", "--give-up-lineage", "7301", "--no-successor", "--dry-run"])
+    #expect(try setup.world.names() == before)
+    for (document, isDone) in [
+      (planned, false), (try setup.json(["expire", "--give-up-lineage", "7301", "--no-successor"]), true),
+    ] {
+      let lineage = try #require((document["lineages"] as? [[String: Any]])?.first)
+      let backups = try #require(lineage["backups"] as? [[String: Any]])
+      #expect(backups.map { $0["reasons"] as? [String] } == Array(repeating: ["its lineage is given up"], count: 3))
+      #expect(backups.allSatisfy { $0["decision"] as? String == "expire" && $0["deleted"] as? Bool == isDone })
+    }
+    for region in 0...1 { #expect(try setup.world.names(region) == []) }
+  }
+
   @Test("the policy that is delivered can be read") func deliveredPolicy() throws {
     let setup = try ProgramWorld(retention: "retention-file: \(TestTools.packageRoot)/policies/retention.yaml")
     let document = try setup.json(["expire"])

@@ -19,12 +19,13 @@ final class SmallRepository {
 
   /// In two directories, or in `stores`.
   init(
-    keys: RepositoryKeys? = nil, directory: TemporaryDirectory? = nil, stores: [(String, any ObjectStore)]? = nil
+    keys: RepositoryKeys? = nil, directory: TemporaryDirectory? = nil, stores: [(String, any ObjectStore)]? = nil,
+    systemIdentifier: UInt64 = 7301
   ) throws {
     let directory = try directory ?? TemporaryDirectory()
     self.directory = directory
     layout = try ClusterLayout(cluster: "crm")
-    lineage = layout.lineage(SystemIdentifier(rawValue: 7301))
+    lineage = layout.lineage(SystemIdentifier(rawValue: systemIdentifier))
     if let keys {
       self.keys = keys
     } else {
