@@ -215,6 +215,55 @@ struct RoleTests {
         """)
   }
 
+  /// The condition itself can't be tried here: see policies/s3/README.md. When this fails because the gateway has learned
+  /// it, the last attempt should become a refusal.
+  @Test(
+    "under the conditional documents the writer creates as before, and this gateway takes the condition for nothing")
+  func conditionalPolicies() throws {
+    let gateway = try Self.gateway.get()
+    try gateway.createBucket("conditional", prefix: "p", isConditional: true)
+    let script = """
+      from boto3 import client as boto3_client
+      from botocore.exceptions import ClientError
+      from sys import argv
+      endpoint, policies = argv[1:]
+      def client(service, user):
+          return boto3_client(service, endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id=user,
+                              aws_secret_access_key=user + "-secret")
+      client("s3", "owner").create_bucket(Bucket="writers")
+      document = open(f"{policies}/s3/writer-conditional.json").read().replace("BUCKET", "writers").replace("PREFIX", "p")
+      client("iam", "owner").put_user_policy(UserName="writer", PolicyName="tidemark", PolicyDocument=document)
+      def attempt(what, user, **more):
+          try:
+              getattr(client("s3", user), what)(Bucket=bucket, **more)
+              print(bucket, user, what, "done")
+          except ClientError as error:
+              print(bucket, user, what, error.response["Error"]["Code"])
+      for bucket in ("conditional", "writers"):
+          attempt("put_object", "writer", Key="p/object", Body=b"1", IfNoneMatch="*")
+          attempt("get_object", "writer", Key="p/object")
+          attempt("list_objects_v2", "writer", Prefix="p/")
+          attempt("delete_object", "writer", Key="p/object")
+          attempt("put_object", "writer", Key="elsewhere", Body=b"1", IfNoneMatch="*")
+          attempt("put_object", "reader", Key="p/other", Body=b"1", IfNoneMatch="*")
+          attempt("put_object", "writer", Key="p/object", Body=b"2")
+      """
+    let output = try gateway.python(["-c", script, gateway.endpoint, Self.policies])
+    let expected = ["conditional", "writers"].map { bucket in
+      """
+      \(bucket) writer put_object done
+      \(bucket) writer get_object done
+      \(bucket) writer list_objects_v2 done
+      \(bucket) writer delete_object AccessDenied
+      \(bucket) writer put_object AccessDenied
+      \(bucket) reader put_object AccessDenied
+      \(bucket) writer put_object done
+
+      """
+    }
+    #expect(output == expected.joined())
+  }
+
   @Test("credentials that can destroy are a finding where create-only is expected, and a remark where it isn't")
   func powerfulCredentials() throws {
     let gateway = try Self.gateway.get()

@@ -36,10 +36,13 @@ package final class CephGateway: Sendable {
   package static func arn(of user: String) -> String { "arn:aws:iam:::user/\(user)" }
 
   /// Creates `bucket` and applies policies/s3 to it, with the users writer, reader and pruner.
-  package func createBucket(_ bucket: String, prefix: String, lockDays: Int = 0) throws(TidemarkError) {
+  package func createBucket(
+    _ bucket: String, prefix: String, lockDays: Int = 0, isConditional: Bool = false
+  ) throws(TidemarkError) {
     var arguments = ["\(TestTools.packageRoot)/policies/s3/apply", "--create", "--bucket", bucket, "--prefix", prefix]
     for role in ["writer", "reader", "pruner"] { arguments += ["--\(role)", Self.arn(of: role)] }
     arguments += ["--endpoint", endpoint, "--object-lock-days", String(lockDays)]
+    if isConditional { arguments.append("--conditional") }
     try python(arguments)
   }
 
