@@ -143,6 +143,9 @@ package final class WALSpool: Sendable {
     let output = try OpenFile(temporary, O_WRONLY | O_CREAT | O_TRUNC, mode: 0o600)
     try output.write(plaintext)
     try tree.give(output)
+    // PostgreSQL flushes each segment that it is given before it replays it (xlogarchive.c, `KeepFileRestoredFromArchive`).
+    // Done here, on a thread that is ahead of the replay, that finds nothing left to write.
+    try output.synchronize()
     try output.close()
     if rename(temporary, path) != 0 { throw systemError("cannot rename the file", path) }
     delivered.withLock { _ = $0.insert(file.description) }

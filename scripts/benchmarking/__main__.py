@@ -17,15 +17,16 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import dataset  # noqa: E402
 import flatness  # noqa: E402
+import replay  # noqa: E402
 import report  # noqa: E402
 import scenarios  # noqa: E402
 from processes import BenchmarkError, Children, Meter, give_to_operator, say  # noqa: E402
 from servers import Authority, PostgresServer, Region  # noqa: E402
 from tools import BarmanCloud, PgBackRest, Pipeline, Tidemark  # noqa: E402
 
-SCENARIOS = ["full", "unchanged", "changed", "restore", "recovery", "wal", "sizes", "relations"]
-# What takes an hour for itself.
-LONG = {"sizes", "relations"}
+SCENARIOS = ["full", "unchanged", "changed", "restore", "recovery", "wal", "replay", "sizes", "relations"]
+# What isn't in a quick run.
+LONG = {"replay", "sizes", "relations"}
 
 
 def arguments():
@@ -87,7 +88,8 @@ def run(options, work, started):
     wanted = set(options.only or SCENARIOS)
     if options.quick and not options.only:
         wanted -= LONG
-        bench.remark("a quick run: whether cost and memory stay flat at any size is measured in a full run alone")
+        bench.remark("a quick run: whether cost and memory stay flat at any size, and what the replay's settings gain, is measured"
+                     " in a full run alone")
     bench.facts.update(facts(options, meter, server))
     bench.facts["wanted"] = wanted - {"wal"}
     bench.facts["wanted"] |= {"wal-push", "wal-fetch"} if "wal" in wanted else set()
@@ -100,6 +102,8 @@ def run(options, work, started):
         scenarios.recovery(bench, options.runs, options.segments)
     if "wal" in wanted:
         scenarios.wal(bench, 15 if options.quick else 40)
+    if "replay" in wanted:
+        replay.replay(bench, options.runs, options.segments)
     server.stop()
     # Last, since they configure Tidemark for other clusters.
     if "sizes" in wanted:
@@ -153,7 +157,7 @@ def main():
         return 2
     finally:
         started.stop_all()
-        for name in ("s3", "server", "restored", "segments", "relations"):
+        for name in ("s3", "server", "restored", "segments", "relations", "replay-base", "replay-archive"):
             shutil.rmtree(f"{work}/{name}", ignore_errors=True)
         if options.keep:
             say(f"kept: --reuse {work}")

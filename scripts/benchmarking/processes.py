@@ -174,9 +174,10 @@ class Meter:
     def __init__(self, started, postgres, regions, environment):
         self.started, self.postgres, self.regions, self.environment = started, postgres, regions, environment
 
-    def measure(self, commands, bucket, watches_memory=True, until=None):
+    def measure(self, commands, bucket, watches_memory=True, until=None, flushes=True):
         """Runs the commands one after the other. `until` is called after the last of them, and the clock goes on."""
-        os.sync()
+        if flushes:
+            os.sync()
         sample = Sample()
         before = self._servers(bucket)
         self.started.reap_orphans()
