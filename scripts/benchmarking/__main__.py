@@ -88,8 +88,8 @@ def run(options, work, started):
     wanted = set(options.only or SCENARIOS)
     if options.quick and not options.only:
         wanted -= LONG
-        bench.remark("a quick run: whether cost and memory stay flat at any size, and what the replay's settings gain, is measured"
-                     " in a full run alone")
+        bench.remark("a quick run: whether cost and memory stay flat at any size, and what a restore's choices gain, is"
+                     " measured in a full run alone")
     bench.facts.update(facts(options, meter, server))
     bench.facts["wanted"] = wanted - {"wal"}
     bench.facts["wanted"] |= {"wal-push", "wal-fetch"} if "wal" in wanted else set()

@@ -77,7 +77,8 @@ def _replay(bench, name, base, archive):
         if not os.path.exists(f"{server.sockets}/.s.PGSQL.{server.port}"):
             return False
         if promotes and answers("SELECT pg_get_wal_replay_pause_state()").stdout.strip() == "paused":
-            answers("SELECT pg_promote(false); SELECT pg_sleep(0.01); SELECT pg_wal_replay_resume(), pg_wal_replay_pause()")
+            answers("SELECT pg_promote(false); SELECT pg_sleep(0.01); "
+                    "SELECT pg_wal_replay_resume(), pg_wal_replay_pause()")
         return answers("CREATE TABLE first_write (id int)").returncode == 0
 
     try:
