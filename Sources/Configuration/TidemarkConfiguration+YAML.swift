@@ -60,7 +60,7 @@ extension TidemarkConfiguration {
     }
     status = StatusThresholds(section.section("status", keys: StatusThresholds.keys))
     stateDirectory = section.absolutePath("state-directory") ?? "/var/lib/tidemark"
-    drill = Drill(section.section("drill", keys: Drill.keys), stateDirectory: stateDirectory)
+    drill = Drill(section.section("drill", keys: Drill.keys))
     metricsDirectory =
       section.section("metrics", keys: ["textfile-directory"]).absolutePath("textfile-directory")
     let receivers = section.sections("notifications", keys: NotificationSettings.keys)
@@ -133,8 +133,8 @@ extension TidemarkConfiguration.Drill {
   static let keys = ["directory", "memory", "disk", "policy"]
   private static let memoryMin = 128 << 20
 
-  init(_ section: ConfigurationSection, stateDirectory: String) {
-    directory = section.absolutePath("directory") ?? "\(stateDirectory)/drill"
+  init(_ section: ConfigurationSection) {
+    directory = section.absolutePath("directory")
     memory = section.value("memory", Quantities.byteCount) ?? 1 << 30
     if memory < Self.memoryMin { section.refuse("memory", "is less than 128MiB") }
     let bytes = section.value("disk", Quantities.byteCount) ?? 0

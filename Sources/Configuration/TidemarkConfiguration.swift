@@ -26,6 +26,8 @@ package struct TidemarkConfiguration: Sendable, Equatable {
   package var notifications: [NotificationSettings]
   /// Where journals, locks and the agent's socket are.
   package var stateDirectory: String
+  /// Where drills restore. A unit's state directory moves it, too, unless the configuration names another place.
+  package var drillDirectory: String { drill.directory ?? "\(stateDirectory)/drill" }
 
   /// The server that is backed up, and how PostgreSQL's programs are run here.
   package struct Postgres: Sendable, Equatable {
@@ -85,8 +87,8 @@ package struct TidemarkConfiguration: Sendable, Equatable {
 
   /// How restores are rehearsed.
   package struct Drill: Sendable, Equatable {
-    /// The scratch directory.
-    package var directory: String
+    /// The scratch directory; `nil`: one below the state directory.
+    package var directory: String?
     /// Bytes of memory that the scratch server is set up for.
     package var memory: Int
     /// Bytes that the scratch directory may take; `nil`: as much as its file system has.

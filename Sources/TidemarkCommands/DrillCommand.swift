@@ -76,7 +76,7 @@ struct DrillRunCommand: TidemarkCommand {
 
   private func request(_ context: CommandContext) throws(TidemarkError) -> DrillRequest {
     let settings = context.configuration.drill
-    var request = DrillRequest(directory: settings.directory, memory: settings.memory)
+    var request = DrillRequest(directory: context.configuration.drillDirectory, memory: settings.memory)
     request.disk = settings.disk.map(Int64.init)
     var targets: [DrillRequest.Moment] = []
     if let toTime { targets.append(.target(.time(try RecoveryTime(text: toTime).microseconds))) }

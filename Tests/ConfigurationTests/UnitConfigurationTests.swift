@@ -50,6 +50,8 @@ struct UnitConfigurationTests {
     #expect(after.notifications.map(\.means) == [.webhookFile("\(directory)/tidemark_ops.url")])
     #expect(after.notifications.map(\.secretFile) == ["/etc/tidemark/ops.secret"])
     #expect(after.stateDirectory == "/var/lib/tidemark-pruner")
+    #expect(before.drillDirectory == "/var/lib/tidemark/drill")
+    #expect(after.drillDirectory == "/var/lib/tidemark-pruner/drill")
     #expect(try before.inUnit { _ in nil } == before)
     withExtendedLifetime(temporary) {}
   }

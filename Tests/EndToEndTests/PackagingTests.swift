@@ -161,7 +161,18 @@ struct PackagingTests {
       ["first-set-up", "dropped-table", "point-in-time", "drill", "region-lost", "new-host", "postgres-upgrade"],
     ])
   func runbooks(_ names: [String]) throws {
-    let pages = names.map { "\(TestTools.packageRoot)/docs/operating/\($0).md" }
+    try carryOut(names, names.map { "\(TestTools.packageRoot)/docs/operating/\($0).md" })
+  }
+
+  @Test(
+    "each unit does its work as its user, with its keys alone and the file system read-only",
+    .enabled(if: geteuid() == 0))
+  func unitsAtWork() throws {
+    let page = "\(TestTools.packageRoot)/docs/operating/first-set-up.md"
+    try carryOut(["first-set-up", "test-units"], [page, Self.script("test-units")])
+  }
+
+  private func carryOut(_ names: [String], _ pages: [String]) throws {
     let outcome = try ChildProcess.run(
       Self.script("test-runbooks"), [try Self.package.get(), try TestTools.program("rclone")] + pages,
       deadline: .after(.seconds(300)))
