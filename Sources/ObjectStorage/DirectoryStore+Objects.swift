@@ -156,7 +156,7 @@ extension DirectoryStore {
     let descriptor = clinux_openat(spool.descriptor, temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600)
     guard descriptor >= 0 else { throw fileError(doing, describe(key)) }
     defer { unlinkat(spool.descriptor, temporary, 0) }
-    try fill(descriptor, bytes, key)
+    try fill(descriptor, bytes, key, owner: foreignOwner(of: directory))
     CrashPoint.reach("directory-store.before-link")
     if linkat(spool.descriptor, temporary, directory.descriptor, name, 0) != 0 {
       let number = errno
@@ -181,7 +181,25 @@ extension DirectoryStore {
     return .exists
   }
 
-  private func fill(_ descriptor: Int32, _ bytes: [UInt8], _ key: ObjectKey) throws(TidemarkError) {
+  /// Who owns the directory, when root makes something there and it isn't root's: what is made becomes theirs, since the
+  /// archive command of another user must go on reading and writing there.
+  private func foreignOwner(of directory: borrowing DirectoryHandle) -> (user: uid_t, group: gid_t)? {
+    var status = stat()
+    guard geteuid() == 0, fstat(directory.descriptor, &status) == 0, status.st_uid != 0 else { return nil }
+    return (status.st_uid, status.st_gid)
+  }
+
+  /// Gives what is open to `owner`, if it is root's.
+  private func give(_ descriptor: Int32, to owner: (user: uid_t, group: gid_t)?) -> Bool {
+    var status = stat()
+    // Where root is mapped to somebody else, as on NFS, there is nothing to give.
+    guard let owner, fstat(descriptor, &status) == 0, status.st_uid == 0 else { return true }
+    return fchown(descriptor, owner.user, owner.group) == 0
+  }
+
+  private func fill(
+    _ descriptor: Int32, _ bytes: [UInt8], _ key: ObjectKey, owner: (user: uid_t, group: gid_t)?
+  ) throws(TidemarkError) {
     // Errors are told in the store's terms: a full NAS is the region's trouble, not this host's.
     let number: Int32 = bytes.withUnsafeBytes { buffer in
       var offset = 0
@@ -193,7 +211,7 @@ extension DirectoryStore {
         }
         offset += count
       }
-      return fsync(descriptor) == 0 ? 0 : errno
+      return give(descriptor, to: owner) && fsync(descriptor) == 0 ? 0 : errno
     }
     let closing = close(descriptor) == 0 ? 0 : errno
     if number != 0 || closing != 0 {
@@ -221,6 +239,10 @@ extension DirectoryStore {
       }
       guard next >= 0 else { throw fileError("cannot open the directory of the object", describe(key)) }
       let child = DirectoryHandle(descriptor: next)
+      // Also one that a killed run of root left.
+      guard give(child.descriptor, to: foreignOwner(of: handle)) else {
+        throw fileError("cannot give the directory of the object to its parent's owner", describe(key))
+      }
       if !isDurable(path) {
         guard fsync(handle.descriptor) == 0 else {
           throw fileError("cannot flush the directory of the object", describe(key))
