@@ -27,6 +27,7 @@ extension FileRestorer {
           let index = next.add(1) - 1
           guard index < packs.count else { return }
           try self.write(packs[index], placements[packs[index]] ?? [], paths, buffer)
+          CrashPoint.reach("restore.after-pack")
           self.progress(
             Int64(written.add((placements[packs[index]] ?? []).reduce(0) { $0 + Int($1.byteCount) })))
         }

@@ -53,11 +53,10 @@ package struct PlannedWALFetch {
     let path = "\(plan.spool)/\(file)"
     var hasAsked = false
     while true {
-      if rename(path, destination) == 0 {
+      if try move(path, to: destination) {
         if hasAsked { try DurableFile.remove(path + Self.wanted) }
         return .fetched
       }
-      guard errno == ENOENT else { throw systemError("cannot move the segment", path) }
       guard fileExists(plan.spool), fileExists(plan.lock), isLocked(plan.lock),
         !fileExists("\(plan.spool)/\(Self.failed)")
       else { return .notSpooled }
@@ -66,6 +65,21 @@ package struct PlannedWALFetch {
         hasAsked = true
       }
       usleep(5_000)
+    }
+  }
+
+  /// Returns `false` when it isn't there.
+  private func move(_ path: String, to destination: String) throws(TidemarkError) -> Bool {
+    if rename(path, destination) == 0 { return true }
+    switch errno {
+    case ENOENT: return false
+    case EXDEV:
+      // A file system begins at the data directory, or at its pg_wal.
+      guard fileExists(path) else { return false }
+      try DurableFile.write(try readFile(path), to: destination)
+      try DurableFile.remove(path)
+      return true
+    default: throw systemError("cannot move the segment", path)
     }
   }
 

@@ -128,29 +128,39 @@ package struct RestoreTarget: Sendable {
     }
   }
 
+  /// What is free where `place` will be.
+  private static func freeSpace(
+    _ place: String
+  ) throws(TidemarkError) -> (parent: String, device: dev_t, byteCount: Int64) {
+    var parent = place
+    while !isDirectory(parent) { parent = directoryName(parent) }
+    var status = stat()
+    var space = statvfs()
+    guard stat(parent, &status) == 0, statvfs(parent, &space) == 0 else {
+      throw systemError("cannot examine the file system", parent)
+    }
+    return (parent, status.st_dev, Int64(space.f_bavail) * Int64(space.f_frsize))
+  }
+
   private func requireSpace(_ plan: RestorePlan, limit: Int64?) throws(TidemarkError) {
     // How the bytes divide among tablespaces isn't known before the file table is read: together they must fit.
-    var existing = ""
+    var existing: [String] = []
     var free: Int64 = 0
-    var freeBesideData: Int64?
     var devices: Set<dev_t> = []
     for place in [directory] + tablespaces.values {
-      var parent = place
-      while !isDirectory(parent) { parent = directoryName(parent) }
-      var status = stat()
-      var space = statvfs()
-      guard stat(parent, &status) == 0, statvfs(parent, &space) == 0 else {
-        throw systemError("cannot examine the file system", parent)
-      }
-      guard devices.insert(status.st_dev).inserted else { continue }
-      free += Int64(space.f_bavail) * Int64(space.f_frsize)
-      freeBesideData = freeBesideData ?? free
-      existing += existing.isEmpty ? parent : ", \(parent)"
+      let found = try Self.freeSpace(place)
+      guard devices.insert(found.device).inserted else { continue }
+      free += found.byteCount
+      existing.append(found.parent)
     }
     // What is written over or removed makes room.
     free += try reusableByteCount(plan.backup.manifest)
     let spool = min(plan.walByteCount, Int64(WALSpool.segmentCountMax) * Int64(plan.segmentSize.byteCount))
-    let needed = plan.byteCount + plan.byteCount / 50 + spool * 2
+    // As much as lies ready lies in pg_wal, too. A file system that begins at the data directory holds that alone.
+    let (data, side) = (try Self.freeSpace(directory), try Self.freeSpace(sideDirectory))
+    let isApart = data.device != side.device
+    let wal = isApart ? spool : spool * 2
+    let needed = plan.byteCount + plan.byteCount / 50 + wal
     if let limit, needed > limit {
       throw TidemarkError(
         .spaceInsufficient, "the restore needs more space than it may take", object: directory,
@@ -158,16 +168,16 @@ package struct RestoreTarget: Sendable {
         kept: "everything: nothing was written",
         next: "raise the limit")
     }
-    // The WAL goes beside the data directory, whatever the tablespaces take.
-    if let beside = freeBesideData, beside < spool * 2 {
+    // The WAL goes into and beside the data directory, whatever the tablespaces take.
+    for place in isApart ? [data, side] : [data] where place.byteCount < wal {
       throw TidemarkError(
-        .spaceInsufficient, "there is too little space for the restore", object: directory,
-        cause: "\(spool >> 19) MiB are needed for the WAL alone, \(beside >> 20) MiB are free",
+        .spaceInsufficient, "there is too little space for the restore", object: place.parent,
+        cause: "\(wal >> 20) MiB are needed for the WAL alone, \(place.byteCount >> 20) MiB are free",
         kept: "everything: nothing was written", next: "choose a larger file system")
     }
     guard free >= needed else {
       throw TidemarkError(
-        .spaceInsufficient, "there is too little space for the restore", object: existing,
+        .spaceInsufficient, "there is too little space for the restore", object: existing.joined(separator: ", "),
         cause: "\(needed >> 20) MiB are needed, \(free >> 20) MiB are free", kept: "everything: nothing was written",
         next: "choose a larger file system")
     }

@@ -1,41 +1,13 @@
 // A full disk where Tidemark writes: nothing is acknowledged that isn't durable, nothing half-written can be started, and
 // with room the same command succeeds. The file systems are small ones of the test's own, which only root can mount.
 import Foundation
-import Glibc
 import SystemSupport
 import TestSupport
 import Testing
 
-/// A tmpfs at `path`.
-private final class SmallFileSystem {
-  let path: String
-
-  init(_ path: String, _ options: String) throws {
-    self.path = path
-    try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
-    let outcome = try ChildProcess.run("mount", ["-t", "tmpfs", "-o", "\(options),mode=0777", "tmpfs", path])
-    try #require(outcome.succeeded, "\(outcome.errorText)")
-  }
-
-  /// Takes all the room that is left.
-  func fill() throws {
-    _ = try ChildProcess.run("dd", ["if=/dev/zero", "of=\(path)/filler", "bs=4k"])
-  }
-
-  func makeRoom() throws { try FileManager.default.removeItem(atPath: "\(path)/filler") }
-
-  /// Before its place is removed.
-  func unmount() { _ = try? ChildProcess.run("umount", ["-l", path]) }
-}
-
-private let canMount: Bool = {
-  guard geteuid() == 0, let directory = try? TemporaryDirectory() else { return false }
-  guard let mounted = try? SmallFileSystem(directory.path, "size=64k") else { return false }
-  mounted.unmount()
-  return true
-}()
-
-@Suite("A full disk", .serialized, .enabled(if: canMount, "only root can mount the small file systems of these tests"))
+@Suite(
+  "A full disk", .serialized,
+  .enabled(if: SmallFileSystem.canMount, "only root can mount the small file systems of these tests"))
 struct FullDiskTests {
   @Test("in the state directory and its journal: nothing is acknowledged that would be forgotten")
   func stateDirectory() throws {
