@@ -28,6 +28,7 @@ static inline int clinux_openat(int directory, const char *name, int flags, mode
 // Glibc's own module has.
 extern int pipe2(int *, int);
 extern int syncfs(int);
+extern int fallocate(int, int, off_t, off_t);
 extern int pipe2(int[2], int);
 extern int pthread_setname_np(pthread_t, const char *);
 extern int posix_spawn_file_actions_addclosefrom_np(posix_spawn_file_actions_t *, int);
@@ -51,6 +52,9 @@ static inline int clinux_pidfd_open(pid_t pid) { return (int)syscall(SYS_pidfd_o
 
 /// syncfs(2): flushes the file system that holds `fd`.
 static inline int clinux_syncfs(int fd) { return syncfs(fd); }
+
+/// fallocate(2) without flags: gives a part of a file its space, and what was never written there reads as zeros.
+static inline int clinux_allocate(int fd, off_t offset, off_t count) { return fallocate(fd, 0, offset, count); }
 
 /// pthread_setname_np(3) for the calling thread; 15 bytes at most.
 static inline void clinux_name_this_thread(const char *name) { pthread_setname_np(pthread_self(), name); }

@@ -48,10 +48,12 @@ extension FileRestorer {
     if target.deadCluster != nil, try PackFrames(self, name, ordered, paths).write(scratch) { return }
     // The frames are opened within the check, so that a damaged one sends the read to the next region. Blocks that were
     // written from a bad copy before are written again from the good one.
+    var isFresh = target.deadCluster == nil
     try repository.regions.read(name, limits: Self.packLimits, meter: meter) { bytes, _ in
       let object = try repository.open(.pack, name, bytes)
       var reader = try OpenedObject.FrameReader(object)
-      var writer = PlacementWriter(paths, meter)
+      var writer = PlacementWriter(paths, meter, isFresh: isFresh)
+      isFresh = false
       var current: Int32 = -1
       for placement in ordered {
         guard object.footer.frames.indices.contains(Int(placement.frame)) else {

@@ -1,4 +1,5 @@
-// Writes parts of frames to their places in files, one file open at a time.
+// Writes parts of frames to their places in files, one file open at a time. Zeros that a new file has by itself aren't
+// written: their space is allocated, so that PostgreSQL finds every page backed by the disk, and nothing else.
 import Diagnostics
 import Glibc
 import SystemSupport
@@ -6,12 +7,18 @@ import SystemSupport
 struct PlacementWriter: ~Copyable {
   private let paths: [String]
   private let meter: StageMeter
+  /// Whether nothing was ever written into these files, so that they read as zeros.
+  private let isFresh: Bool
   private var file: Int32 = -1
   private var descriptor: Int32 = -1
 
-  init(_ paths: [String], _ meter: StageMeter) {
+  /// Below it a page of zeros is written like any other.
+  private static let zerosByteCountMin = 64 << 10
+
+  init(_ paths: [String], _ meter: StageMeter, isFresh: Bool = false) {
     self.paths = paths
     self.meter = meter
+    self.isFresh = isFresh
   }
 
   deinit { if descriptor >= 0 { close(descriptor) } }
@@ -37,6 +44,11 @@ struct PlacementWriter: ~Copyable {
     try meter.waitingForOutput { () throws(TidemarkError) in
       var rest = UnsafeRawBufferPointer(rebasing: frame[offset..<offset + count])
       var position = Int(placement.fileOffset)
+      if isFresh, rest.count >= Self.zerosByteCountMin, Self.isZero(rest),
+        try allocateSpace(opened, at: position, count: rest.count, path)
+      {
+        return
+      }
       while !rest.isEmpty {
         let written = try retryingInterrupts("cannot write the file", path) { () -> Int in
           pwrite(opened, rest.baseAddress!, rest.count, position)  // not empty, so it has a base address
@@ -45,5 +57,12 @@ struct PlacementWriter: ~Copyable {
         position += written
       }
     }
+  }
+
+  /// Returns whether the bytes are zeros.
+  private static func isZero(_ bytes: UnsafeRawBufferPointer) -> Bool {
+    guard let base = bytes.baseAddress, bytes[0] == 0 else { return false }
+    // Each byte is the one before it.
+    return memcmp(base, base + 1, bytes.count - 1) == 0
   }
 }

@@ -23,3 +23,18 @@ package func retryingInterrupts<Result: FixedWidthInteger & SignedInteger>(
     if errno != EINTR { throw systemError(doing, path) }
   }
 }
+
+/// fallocate(2): gives `count` bytes at `offset` their space on disk. What was never written there reads as zeros.
+/// - Returns: `false` where the file system can't do that; nothing has changed then.
+package func allocateSpace(
+  _ descriptor: Int32, at offset: Int, count: Int, _ path: String
+) throws(TidemarkError) -> Bool {
+  while clinux_allocate(descriptor, offset, count) != 0 {
+    switch errno {
+    case EINTR: continue
+    case EOPNOTSUPP, ENOSYS: return false
+    default: throw systemError("cannot write the file", path)
+    }
+  }
+  return true
+}
