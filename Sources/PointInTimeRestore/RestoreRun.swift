@@ -109,9 +109,28 @@ package struct RestoreRun {
     var report = RestoreReport(plan: plan)
     do throws(TidemarkError) { try carryOut(&report, host, target) } catch {
       onFailure(report)
-      throw broken(error, target)
+      throw broken(expired(error, plan), target)
     }
     return report
+  }
+
+  /// What is said when an object of the plan isn't there any more because its backup isn't.
+  private func expired(_ error: TidemarkError, _ plan: RestorePlan) -> TidemarkError {
+    guard error.code == .objectNotFound else { return error }
+    let backup = plan.backup
+    do throws(TidemarkError) {
+      _ = try repository.readSealed(
+        .manifest, backup.layout.manifest(backup.label), limit: Repository.manifestByteCountMax)
+      return error
+    } catch let second {
+      // Whatever else happens there, the first error stands.
+      guard second.code == .objectNotFound else { return error }
+    }
+    return TidemarkError(
+      error.code, "the backup expired while it was being restored", object: backup.label.text,
+      cause: error.description,
+      next: "repeat the restore with --delta and another backup, which 'tidemark list' shows;"
+        + " let retention.grace be longer than a restore takes")
   }
 
   /// What is said of a directory that was left without its control file.
