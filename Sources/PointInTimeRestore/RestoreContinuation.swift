@@ -136,7 +136,10 @@ package struct RestoreContinuation {
     own.target = .backupEnd
     own.isExclusive = false
     own.timeline = nil
-    let base = try plan(own, nil)
+    let base: RestorePlan
+    do throws(TidemarkError) { base = try plan(own, nil) } catch {
+      throw error.code == .backupNotFound ? Self.expired(state, target) : error
+    }
     var host = host
     let programs = try PostgresPrograms(
       configured: host.binDirectory, major: base.backup.manifest.serverVersion / 10_000)
@@ -192,6 +195,16 @@ package struct RestoreContinuation {
     }
     report.nextSteps = NextSteps(settings: settings, port: port).commands
     return report
+  }
+
+  /// Without its backup nobody can say what the server needs on its way.
+  private static func expired(_ state: RestoreState, _ target: RestoreTarget) -> TidemarkError {
+    let isRunning = Postmaster(in: target.directory) != nil
+    return TidemarkError(
+      .backupNotFound, "the backup of this restore has expired, so it can't go on", object: state.backup,
+      kept: isRunning ? "the restored server, which goes on as it was" : "the restored files, unchanged",
+      next: "'SELECT pg_wal_replay_resume()' promotes a paused server where it stands; for another moment restore anew"
+        + " into an empty directory, from a backup that 'tidemark list' shows")
   }
 
   /// Stops the server, if it runs, and starts it with what leads to the new target.
