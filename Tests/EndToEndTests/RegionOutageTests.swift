@@ -181,6 +181,39 @@ struct RegionOutageTests {
     try converge()
   }
 
+  @Test("that freezes while packs are fetched costs a restore the limit on silence and a little more")
+  func freezesOnTheWay() throws {
+    let (west, east) = (installation.proxies[0], installation.proxies[1])
+    // Some packs' worth, so that several threads meet it.
+    try installation.server.psql(
+      """
+      CREATE TABLE bulk AS SELECT g AS id, sha256(g::text::bytea) || sha256((-g)::text::bytea) AS note
+        FROM generate_series(1, 200000) g
+      """)
+    _ = try archiving { try installation.json(["backup"]) }
+    // East is slow to answer, so west is asked first.
+    east.set(.always(.latency(.milliseconds(60))))
+    func seconds(_ name: String) throws -> Double {
+      let report = try installation.restore(name, ["--to-backup-end"]) { query in
+        let count = try query("SELECT count(*) FROM bulk")
+        #expect(count == "200000")
+      }
+      return try #require(report["rtoSeconds"] as? Double)
+    }
+    let usual = try seconds("usual-way")
+    west.set(.frozenFrom("/packs/"))
+    let during = try seconds("frozen-way")
+    let isFrozen = west.isFrozen
+    #expect(isFrozen)
+    // What never answers is left after five seconds in any case, and what stops in the middle after the limit on silence:
+    // the threads meet both at once, and nobody meets either twice.
+    let limit = usual + max(5, Self.silenceLimit.seconds) + 3
+    #expect(during < limit, "\(during) s, without the outage \(usual) s")
+    for proxy in [west, east] { proxy.set(.pass) }
+    try installation.server.psql("DROP TABLE bulk")
+    try converge()
+  }
+
   @Test("that is slow is named as what limited a restore")
   func slow() throws {
     _ = try archiving { try installation.json(["backup"]) }

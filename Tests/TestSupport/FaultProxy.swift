@@ -50,6 +50,9 @@ package final class FaultProxy: Sendable {
     case random(probability: Double, among: [Fault])
     /// Connections are accepted, and that is all.
     case frozen
+    /// Everything passes until the first request whose target holds this: that is answered to its middle, and from then
+    /// on as ``frozen``.
+    case frozenFrom(String)
     /// The server's clock differs by so many seconds, and it refuses requests for that, as S3 does.
     case skewedClock(seconds: Int)
   }
@@ -86,6 +89,9 @@ package final class FaultProxy: Sendable {
       + injected.sorted { $0.key < $1.key }.map { "\($0.value) \($0.key)" }.joined(separator: ", ")
   }
 
+  /// Whether it has come to the request that froze it.
+  package var isFrozen: Bool { forwarder.state.withLock { $0.mode == .frozen } }
+
   package func set(_ mode: Mode) { forwarder.state.withLock { $0.mode = mode } }
 
   /// The next requests meet these, one each; `nil` passes.
@@ -111,6 +117,15 @@ package final class FaultProxy: Sendable {
       while true {
         if state.withLock({ $0.mode == .frozen }) { return client.drain() }
         guard let request = client.readMessage() else { return }
+        switch freezes(at: request) {
+        case .no: break
+        case .already: return client.drain()
+        case .now:
+          if let answer = exchange(&server, request, request.body) {
+            client.send(answer.head + answer.body.prefix(answer.body.count / 2))
+          }
+          return client.drain()
+        }
         let (fault, skew) = choose()
         if let skew { return refuseSkewed(client, request, by: skew) }
         switch fault {
@@ -154,6 +169,18 @@ package final class FaultProxy: Sendable {
       }
     }
 
+    private enum Freezing { case no, now, already }
+
+    private func freezes(at request: WireMessage) -> Freezing {
+      state.withLock { state in
+        if case .frozenFrom(let part) = state.mode, request.target.contains(part) {
+          state.mode = .frozen
+          return .now
+        }
+        return state.mode == .frozen ? .already : .no
+      }
+    }
+
     private func choose() -> (Fault?, skew: Int?) {
       state.withLock { state in
         state.requestCount += 1
@@ -162,7 +189,7 @@ package final class FaultProxy: Sendable {
           fault = state.script.removeFirst()
         } else {
           switch state.mode {
-          case .pass, .frozen: break
+          case .pass, .frozen, .frozenFrom: break
           case .always(let always): fault = always
           case .random(let probability, let among):
             if Double.random(in: 0..<1, using: &state.generator) < probability {
