@@ -21,6 +21,8 @@ extension RegionSet {
   ) throws(TidemarkError) -> Result {
     let limits = limits ?? readLimits
     let deadline = Deadline.after(limits.total)
+    let refusalDeadline = Deadline.after(limits.refusal).earlier(deadline)
+    var told: Set<String> = []
     var absent: [Region] = []
     var damaged: [(region: Region, error: TidemarkError)] = []
     // Copies sealed to other keys. The list of wrapped keys isn't signed, so one copy may be spoilt where another opens.
@@ -29,6 +31,7 @@ extension RegionSet {
     var pause = Duration.milliseconds(100)
     while true {
       var lastFailure: TidemarkError?
+      var onlyRefusals = true
       var asked: [Region] = []
       func hasAnswered(_ region: Region) -> Bool {
         absent.contains { $0 === region } || (damaged + closed).contains { $0.region === region }
@@ -39,7 +42,10 @@ extension RegionSet {
         let hasHealthyOther = regions.contains { other in
           other !== region && other.health.failingFor == nil && !hasAnswered(other) && !asked.contains { $0 === other }
         }
-        if hasHealthyOther, region.health.failingFor != nil, !(region.health.claimProbe() && probe(region)) { continue }
+        if hasHealthyOther, region.health.failingFor != nil, !(region.health.claimProbe() && probe(region)) {
+          onlyRefusals = false
+          continue
+        }
         asked.append(region)
         let limit = Deadline.after(regions.count > 1 ? limits.perRegion : limits.total).earlier(deadline)
         do throws(TidemarkError) {
@@ -62,8 +68,12 @@ extension RegionSet {
                 absent.append(region)
               } else {
                 lastFailure = unmarked(region)
+                onlyRefusals = false
               }
-            } catch { lastFailure = error }
+            } catch {
+              lastFailure = error
+              onlyRefusals = onlyRefusals && error.isRefusal
+            }
           case .objectDamaged, .signatureInvalid, .writerNotTrusted, .formatVersionUnknown, .manifestMismatch:
             damaged.append((region, error))
             log.record(.damaged, region: region.name, object: name, detail: error.description)
@@ -71,7 +81,11 @@ extension RegionSet {
           case .regionUnreachable, .regionThrottled, .accessDenied, .credentialsMissing, .bucketMissing,
             .clockSkewed, .storeAnswerInvalid, .storeRefused, .localIO, .localPermission:
             lastFailure = error
-            log.record(.failed, region: region.name, object: name, detail: error.description)
+            onlyRefusals = onlyRefusals && error.isRefusal
+            // The same answer to the next attempt is no news.
+            if told.insert(region.name + error.description).inserted {
+              log.record(.failed, region: region.name, object: name, detail: error.description)
+            }
           default: throw error
           }
         }
@@ -82,7 +96,7 @@ extension RegionSet {
         if let first = damaged.first { throw first.error.with(object: name.text) }
         throw TidemarkError(.objectNotFound, "no region holds the object", object: name.text)
       }
-      if let remaining = deadline.remaining, remaining <= pause {
+      if let remaining = (onlyRefusals ? refusalDeadline : deadline).remaining, remaining <= pause {
         throw (lastFailure ?? TidemarkError(.regionUnreachable, "no region answered")).with(object: name.text)
       }
       usleep(UInt32(pause.milliseconds * 1000))
@@ -158,4 +172,9 @@ extension RegionSet {
       throw TidemarkError(.storeRefused, "the damaged copy can't be replaced", cause: failure.reason)
     }
   }
+}
+
+extension TidemarkError {
+  /// Whether the store answered, and another attempt has the same answer unless somebody changes something.
+  fileprivate var isRefusal: Bool { [.accessDenied, .credentialsMissing, .bucketMissing].contains(code) }
 }

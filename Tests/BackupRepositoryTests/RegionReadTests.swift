@@ -63,6 +63,26 @@ import Testing
     #expect(elapsed < .milliseconds(500))
   }
 
+  @Test("regions that refuse are asked again for a short time only, and told once")
+  func refused() throws {
+    let setup = try stocked()
+    for store in [setup.west, setup.east] { store.script { $0.behaviour = .fails(.accessDenied) } }
+    let regions = setup.open()
+    let elapsed = timed { #expect(thrownCode { _ = try read(regions, setup) } == .accessDenied) }
+    #expect(elapsed < setup.limits.total)
+    #expect(setup.west.requests.count > 1)
+    #expect(regions.happened == ["west failed", "east failed"])
+  }
+
+  @Test("a region that may come back is waited for beside one that refuses")
+  func refusedAndDown() throws {
+    let setup = try stocked()
+    setup.west.script { $0.behaviour = .fails(.accessDenied) }
+    setup.east.script { $0.behaviour = .fails(.regionUnreachable) }
+    let elapsed = timed { #expect(thrownCode { _ = try read(setup.open(), setup) } != nil) }
+    #expect(elapsed > setup.limits.refusal)
+  }
+
   @Test("what every region says isn't there isn't there") func absent() throws {
     let setup = try TwoRegions()
     #expect(thrownCode { _ = try read(setup.open(), setup) } == .objectNotFound)

@@ -10,6 +10,9 @@ from servers import PostgresServer
 from tools import Tidemark
 
 RELATIONS = (0, 20_000, 200_000)
+# As many bytes as the most relations, each of one page, in few of them: memory follows how many packs are on their way,
+# and a small backup has few.
+SAME_BYTES, SAME_BYTES_PAGES = 200, 1_000
 SCENARIOS = ("sizes", "sizes-restore", "relations")
 
 
@@ -38,12 +41,13 @@ def sizes(bench, started, binary, size):
 
 def relations(bench, started, binary):
     """A full backup of clusters that hold next to nothing, in very many files."""
-    for count in RELATIONS:
+    for count, pages in [(count, 1) for count in RELATIONS] + [(SAME_BYTES, SAME_BYTES_PAGES)]:
         directory = f"{bench.work}/relations"
         shutil.rmtree(directory, ignore_errors=True)
         server = PostgresServer(directory, bench.work, bench.server.bin, started)
-        _make_relations(server, count)
-        _measure(bench, server, binary, "relations", f"{count} relations", restores=False)
+        _make_relations(server, count, pages)
+        name = f"{count} relations" + (f" of {pages} pages" if pages > 1 else "")
+        _measure(bench, server, binary, "relations", name, restores=False)
         shutil.rmtree(directory)
 
 
@@ -60,13 +64,15 @@ def _is_made(directory, size):
         return False
 
 
-def _make_relations(server, count):
+def _make_relations(server, count, pages):
     begin = time.monotonic()
     server.create()
     dataset.configure(server)
     server.start(**dataset.LOADING)
+    # 226 rows of one integer fill a page.
+    rows = 1 if pages == 1 else 226 * pages
     server.sql("CREATE PROCEDURE make(count int) LANGUAGE plpgsql AS $$ BEGIN FOR i IN 1..count LOOP "
-               "EXECUTE format('CREATE TABLE r%s AS SELECT %s AS id', i, i); "
+               f"EXECUTE format('CREATE TABLE r%s AS SELECT %s + n AS id FROM generate_series(1, {rows}) n', i, i); "
                "IF i % 500 = 0 THEN COMMIT; END IF; END LOOP; END $$")
     server.sql(f"CALL make({count})")
     server.sql("CHECKPOINT")
@@ -108,11 +114,11 @@ def compared(bench):
             found.append((f"{title}: CPU per GB, {large} of {small}", per_byte[1] / per_byte[0]))
             found.append((f"{title}: memory, {large} of {small}", samples[large][0].peak / samples[small][0].peak))
     samples, known = bench.samples.get("relations", {}), bench.facts.get("relations", {})
-    if len(samples) == 3:
+    if len(samples) == 4:
         # The empty cluster's cost is that of a backup as such, not of its files.
-        none, few, many = samples
+        none, few, many, same = samples
         per_file = [(samples[name][0].cpu - samples[none][0].cpu) / (known[name]["files"] - known[none]["files"])
                     for name in (few, many)]
         found.append((f"full backup: CPU per file, {many} of {few}", per_file[1] / per_file[0]))
-        found.append((f"full backup: memory, {many} of {few}", samples[many][0].peak / samples[few][0].peak))
+        found.append((f"full backup: memory, {many} of {same}", samples[many][0].peak / samples[same][0].peak))
     return found

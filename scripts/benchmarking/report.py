@@ -63,7 +63,7 @@ def figures(bench):
     compare("wal-fetch: wall, of archive-get's", 0.5, "wal-fetch", "wall")
     flat = flatness.compared(bench)
     found += [Figure(name, 1.15, [ratio]) for name, ratio in flat]
-    missing += [f"flat cost and memory: {scenario}" for scenario, count in (("sizes", 2), ("relations", 3))
+    missing += [f"flat cost and memory: {scenario}" for scenario, count in (("sizes", 2), ("relations", 4))
                 if scenario in bench.facts["wanted"] and len(samples.get(scenario, {})) < count]
     peaks = [sample.peak for scenario, tools in samples.items() for name, runs in tools.items() for sample in runs
              if name == "tidemark" or scenario in flatness.SCENARIOS]
