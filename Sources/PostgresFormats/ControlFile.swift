@@ -1,5 +1,5 @@
 // pg_control, as far as Tidemark reads it: whose cluster a directory is. Layout: src/include/catalog/pg_control.h,
-// `ControlFileData`; its fields up to the checkpoint are the same in PostgreSQL 13 to 18.
+// `ControlFileData`; its fields up to the segment size are the same in PostgreSQL 13 to 18.
 import Diagnostics
 
 package struct ControlFile: Sendable, Equatable {
@@ -11,6 +11,10 @@ package struct ControlFile: Sendable, Equatable {
   package var state: UInt32
   package var checkpoint: LSN
   package var timeline: TimelineID
+  /// How far a standby has come, as of its last write of the file; 0/0 on a primary.
+  package var minimumRecoveryEnd: LSN
+  package var minimumRecoveryTimeline: TimelineID
+  package var segmentSize: WALSegmentSize
 
   /// Where the CRC32C of everything before it lies.
   private static let checksumOffsets: [UInt32: Int] = [1300: 288, 1800: 292]
@@ -32,6 +36,13 @@ package struct ControlFile: Sendable, Equatable {
     state = number(16, UInt32.self)
     checkpoint = LSN(rawValue: number(32, UInt64.self))
     timeline = TimelineID(number(48, UInt32.self))
+    minimumRecoveryEnd = LSN(rawValue: number(136, UInt64.self))
+    minimumRecoveryTimeline = TimelineID(number(144, UInt32.self))
+    let segmentByteCount = Int(number(228, UInt32.self))
+    guard let size = WALSegmentSize(byteCount: segmentByteCount) else {
+      throw Self.invalid("its segment size is \(segmentByteCount)")
+    }
+    segmentSize = size
   }
 
   private static func invalid(_ cause: String) -> TidemarkError {

@@ -75,8 +75,14 @@ struct WALFetchCommand: TidemarkCommand {
         destination: destination, dataDirectory: context.configuration.postgres.dataDirectory)
     }
     let fetch = WALFetch(repository, systemIdentifier: cluster)
-    let outcome = try fetch.fetch(file, to: destination) { bytes throws(TidemarkError) in
-      if let planned { try examine(bytes, file, planned, fetch, context.configuration.postgres) }
+    let outcome: WALFetchOutcome
+    if plan == nil, isStandby, case .segment(let name) = file {
+      outcome = try fetchForStandby(name, fetch, StandbyPath(repository, systemIdentifier: cluster, dataDirectory: "."))
+    } else {
+      outcome = try fetch.fetch(file, to: destination) { bytes throws(TidemarkError) in
+        if let planned { try examine(bytes, file, planned, fetch, context.configuration.postgres) }
+        return true
+      }
     }
     switch outcome {
     case .fetched: return 0
@@ -85,6 +91,27 @@ struct WALFetchCommand: TidemarkCommand {
       if plan != nil { throw TidemarkError(.walHole, "a file that the restore's plan names is gone", object: name) }
       return 1
     }
+  }
+
+  /// The segment, unless it leads the standby into a dead branch.
+  private func fetchForStandby(
+    _ name: WALSegmentName, _ fetch: WALFetch, _ path: StandbyPath
+  ) throws(TidemarkError) -> WALFetchOutcome {
+    // Beside the transfer, which takes longer.
+    let search = WorkerThread("fork") { path.fork(in: name) }
+    var isJoined = false
+    let transfer = Result { () throws(TidemarkError) in
+      try fetch.fetch(.segment(name), to: destination) { _ throws(TidemarkError) in
+        isJoined = true
+        guard let fork = try search.join() else { return true }
+        StandardErrorLog.logger(global.logLevel).notice(
+          "not given to this standby: its way leaves this timeline here",
+          metadata: ["file": "\(name)", "fork": "\(fork.switchLSN)", "follows": "\(fork.followed)"])
+        return false
+      }
+    }
+    if !isJoined { _ = try search.join() }
+    return try transfer.get()
   }
 
   /// Nobody but this process stands between the segment and its replay: what `restore` looks at is looked at here.

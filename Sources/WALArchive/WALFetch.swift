@@ -26,18 +26,19 @@ package struct WALFetch {
   package static let segmentByteCountMax = 1 << 30
 
   /// Fetches `file` to `destination`, by a temporary file beside it and rename.
-  /// - Parameter inspect: sees the content before it can be replayed, and may refuse it.
+  /// - Parameter inspect: sees the content before it can be replayed, and may refuse it, or answer that it isn't for
+  ///   whoever asks: then it is `absent`.
   /// - Throws: `object-damaged` and its kin when no good copy is left; `region-unreachable` when it isn't known whether
   ///   the file exists.
   package func fetch(
-    _ file: WALFileName, to destination: String, inspect: ([UInt8]) throws(TidemarkError) -> Void = { _ in }
+    _ file: WALFileName, to destination: String, inspect: ([UInt8]) throws(TidemarkError) -> Bool = { _ in true }
   ) throws(TidemarkError) -> WALFetchOutcome {
     let bytes: [UInt8]
     do throws(TidemarkError) { bytes = try read(file) } catch {
       if error.code == .objectNotFound { return .absent }
       throw error
     }
-    try inspect(bytes)
+    guard try inspect(bytes) else { return .absent }
     try write(bytes, to: destination)
     return .fetched(byteCount: bytes.count)
   }

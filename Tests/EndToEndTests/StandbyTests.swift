@@ -103,4 +103,65 @@ struct StandbyTests {
     try successor.stop()
     try standby.stop()
   }
+
+  @Test("what a dead leader archives behind a fork never reaches a standby on its way to the new timeline")
+  func deadBranch() throws {
+    let installation = try Installation(.v15, usesS3: false)
+    let leader = installation.server
+    try leader.psql("CREATE TABLE ledger (id int PRIMARY KEY); INSERT INTO ledger VALUES (1)")
+    _ = try installation.json(["backup"])
+    let heir = try standby(installation, "heir", streams: true)
+    let third = try standby(installation, "third", streams: true)
+    let follower = try standby(installation, "follower", streams: false)
+    for standby in [heir, third] {
+      try #require(
+        try eventually(.seconds(60)) {
+          try standby.psql("SELECT count(*) FROM pg_stat_wal_receiver WHERE status = 'streaming'") == "1"
+        }, "\(standby.log)")
+    }
+    try leader.psql("INSERT INTO ledger VALUES (2)")
+    for standby in [heir, third] {
+      try #require(try eventually { try standby.psql("SELECT count(*) FROM ledger") == "2" }, "\(standby.log)")
+      try standby.stop()
+    }
+    // Nobody has this but the leader, which dies of kill -9.
+    try leader.psql("INSERT INTO ledger VALUES (3)")
+    let segment = try leader.psql("SELECT pg_walfile_name(pg_current_wal_lsn())")
+    try leader.kill()
+    try heir.start()
+    try heir.psql("SELECT pg_promote()")
+    try heir.psql("INSERT INTO ledger VALUES (20)")
+    #expect(try heir.psql("SELECT pg_walfile_name(pg_current_wal_lsn())").dropFirst(8) == segment.dropFirst(8))
+    try #require(
+      try eventually(.seconds(60)) { try !installation.stored("00000002.history", in: "east").isEmpty }, "\(heir.log)")
+    // Recovered and stopped, as by Patroni before it rewinds: the segment is finished, and archived.
+    try leader.start()
+    try leader.stop()
+    #expect(try !installation.stored("\(segment)", in: "east").filter { !$0.contains("partial") }.isEmpty)
+    // Before it has heard of the new timeline: the archive knows.
+    func asked(_ server: PostgresServer) throws -> ProgramOutcome {
+      let command = PostgresServer.unprivileged(
+        installation.program, ["--config", installation.configuration, "wal-fetch", segment, "pg_wal/RECOVERYXLOG"])
+      return try ChildProcess.run(
+        command[0], Array(command.dropFirst()), workingDirectory: server.dataDirectory, deadline: .after(.seconds(60)))
+    }
+    let answer = try asked(third)
+    #expect(answer.ending == .exited(1) && answer.errorText.contains("not given to this standby"), "\(answer)")
+    try third.start(settings: ["primary_conninfo": heir.connectionString])
+    let arrived = try eventually(.seconds(60)) {
+      try third.psql("SELECT count(*) FROM ledger WHERE id = 20") == "1"
+    }
+    #expect(arrived && third.log.contains("not given to this standby"), "\(third.log)")
+    #expect(try third.psql("SELECT count(*) FROM ledger WHERE id = 3") == "0")
+    // A standby that stays on the old timeline gets all of it, and so does whoever isn't a standby.
+    try follower.stop()
+    try follower.start(settings: ["recovery_target_timeline": "1"])
+    let followed = try eventually(.seconds(60)) {
+      try follower.psql("SELECT count(*) FROM ledger WHERE id = 3") == "1"
+    }
+    #expect(followed, "\(follower.log)")
+    let fetched = try installation.run(["wal-fetch", segment, "\(third.dataDirectory)/pg_wal/fetched"])
+    #expect(fetched.succeeded, "\(fetched.errorText)")
+    for server in [third, follower, heir] { try server.stop() }
+  }
 }

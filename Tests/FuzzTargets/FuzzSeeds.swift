@@ -109,6 +109,7 @@ package enum FuzzSeeds {
     var bytes = [UInt8](repeating: 0, count: 8192)
     bytes.replaceSubrange(
       0..<20, with: little(UInt64(7301)) + little(UInt32(1300)) + little(UInt32(5)) + little(UInt32(6)))
+    bytes.replaceSubrange(228..<232, with: little(UInt32(16 << 20)))
     return bytes
   }
 

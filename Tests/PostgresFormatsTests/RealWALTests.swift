@@ -171,6 +171,9 @@ struct RealWALTests {
     #expect(said("Latest checkpoint location:") == control.checkpoint.description)
     #expect(said("Latest checkpoint's TimeLineID:") == control.timeline.description)
     #expect(said("Database cluster state:") == "shut down" && control.state == 1)
+    #expect(said("Minimum recovery ending location:") == control.minimumRecoveryEnd.description)
+    #expect(said("Min recovery ending loc's timeline:") == "\(control.minimumRecoveryTimeline.rawValue)")
+    #expect(said("Bytes per WAL segment:") == "\(control.segmentSize.byteCount)")
     // Each bit before the checksum's end counts, and no cut file passes.
     for position in 0..<296 {
       var spoilt = bytes
