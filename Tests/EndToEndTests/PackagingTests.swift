@@ -157,7 +157,7 @@ struct PackagingTests {
   @Test(
     "the commands of the runbooks do what the runbooks say", .enabled(if: geteuid() == 0),
     arguments: [
-      ["first-set-up", "keys"], ["patroni"],
+      ["first-set-up", "keys", "ransomware"], ["patroni"],
       ["first-set-up", "dropped-table", "point-in-time", "drill", "region-lost", "new-host", "postgres-upgrade"],
     ])
   func runbooks(_ names: [String]) throws {
