@@ -33,11 +33,16 @@ extension DrillPage {
     }
     let height = Double(report.phases.count) * row + 8
     var mark = ""
+    var labelHeight = 18.0
     if let rto = report.rtoSeconds {
       // The end of the recovery; where the objective lies within the drill, that too.
-      mark += Self.verticalLine(Self.labelWidth + min(rto, total) * scale, height, "RTO", "reached")
+      mark += Self.verticalLine(Self.labelWidth + min(rto, total) * scale, height, "RTO", "reached", 13)
       if let objective = report.rtoObjectiveSeconds, objective < total {
-        mark += Self.verticalLine(Self.labelWidth + objective * scale, height, "objective", "objective")
+        // Names of lines that are close to each other stand one below the other.
+        let isClose = abs(min(rto, total) - objective) * scale < 60
+        labelHeight = isClose ? 32 : 18
+        mark += Self.verticalLine(
+          Self.labelWidth + objective * scale, height, "objective", "objective", isClose ? 27 : 13)
       }
     }
     let rows = report.phases.map { phase in
@@ -51,16 +56,18 @@ extension DrillPage {
     return """
       <p class="legend"><span class="key recovery"></span> recovery, counts for the RTO \
       <span class="key proof"></span> proofs and cleaning up</p>
-      <svg viewBox="0 0 \(Self.n(Self.width)) \(Self.n(height + 18))" role="img" aria-label="Phases of the drill">\(bars)\(mark)</svg>
+      <svg viewBox="0 0 \(Self.n(Self.width)) \(Self.n(height + labelHeight))" role="img" aria-label="Phases of the drill">\(mark)\(bars)</svg>
       <table><thead><tr><th>Phase</th><th>Part of</th><th class="number">Time</th><th class="number">Bytes</th>\
       <th class="number">Rate</th></tr></thead><tbody>\(rows.joined())</tbody></table>
       """
   }
 
-  private static func verticalLine(_ x: Double, _ height: Double, _ label: String, _ kind: String) -> String {
+  private static func verticalLine(_ x: Double, _ height: Double, _ label: String, _ kind: String, _ drop: Double)
+    -> String
+  {
     """
     <line class="\(kind)" x1="\(n(x))" y1="0" x2="\(n(x))" y2="\(n(height))"/>\
-    <text class="\(kind)" x="\(n(x))" y="\(n(height + 13))" text-anchor="middle">\(label)</text>
+    <text class="\(kind)" x="\(n(x))" y="\(n(height + drop))" text-anchor="middle">\(label)</text>
     """
   }
 
@@ -75,7 +82,7 @@ extension DrillPage {
       let y = Double(index) * 26 + 4
       let length = max(1, Double(region.value.bytes) / most * Self.plotWidth)
       bars += """
-        <text x="\(Self.labelWidth - 8)" y="\(Self.n(y + 13))" text-anchor="end">\(Self.escaped(region.key))</text>\
+        <text x="\(Self.labelWidth - 8)" y="\(Self.n(y + 13))" text-anchor="end">\(Self.escaped(Self.shortened(region.key)))</text>\
         <rect class="recovery" x="\(Self.labelWidth)" y="\(Self.n(y))" width="\(Self.n(length))" height="16" rx="2"/>\
         <text x="\(Self.n(Self.labelWidth + length + 6))" y="\(Self.n(y + 13))">\
         \(DrillComparison.bytes(Double(region.value.bytes)))</text>
@@ -162,13 +169,18 @@ extension DrillPage {
         : "<circle class=\"within\" cx=\"\(Self.n(px))\" cy=\"\(Self.n(py))\" r=\"4\">\(label)</circle>"
     }
     let base = Self.n(top + plotHeight + 18)
-    parts += "<text x=\"\(left)\" y=\"\(base)\">\(measured.first?.began.prefix(10) ?? "")</text>"
-    if measured.count > 1 {
-      parts +=
-        "<text x=\"\(Self.n(left + plot))\" y=\"\(base)\" text-anchor=\"end\">\(measured.last?.began.prefix(10) ?? "")</text>"
+    let (first, last) = (Self.moment(measured[0].began), Self.moment(measured[measured.count - 1].began))
+    // Days, and hours too where all drills are of one day.
+    let isOneDay = first.prefix(10) == last.prefix(10)
+    func day(_ moment: String) -> String { isOneDay ? String(moment.prefix(16)) : String(moment.prefix(10)) }
+    if measured.count == 1 {
+      parts += "<text x=\"\(Self.n(left + plot / 2))\" y=\"\(base)\" text-anchor=\"middle\">\(day(first))</text>"
+    } else {
+      parts += "<text x=\"\(left)\" y=\"\(base)\">\(day(first))</text>"
+      parts += "<text x=\"\(Self.n(left + plot))\" y=\"\(base)\" text-anchor=\"end\">\(day(last))</text>"
     }
     return """
-      <figure><figcaption>\(title): ● within the objective, ✕ over it</figcaption>
+      <figure><figcaption>\(title): ● within the objective of its time, ✕ over it</figcaption>
       <svg viewBox="0 0 \(Self.n(Self.width)) \(Self.n(top + plotHeight + 26))" role="img" aria-label="\(title)">\(parts)</svg></figure>
       """
   }
@@ -189,6 +201,9 @@ extension DrillPage {
     if seconds < 3600 { return String(format: "%g min", seconds / 60) }
     return String(format: "%g h", seconds / 3600)
   }
+
+  /// A name that fits beside a bar; the table below has it whole.
+  private static func shortened(_ name: String) -> String { name.count > 15 ? name.prefix(14) + "…" : name }
 
   /// A coordinate, which needs no more than a tenth.
   private static func n(_ value: Double) -> String { String(format: "%.1f", value) }

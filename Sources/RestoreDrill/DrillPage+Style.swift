@@ -3,10 +3,10 @@
 extension DrillPage {
   static let style = """
     :root { color-scheme: light dark; --page: #fff; --ink: #1b1f24; --quiet: #57606a; --line: #d5dae0; --panel: #f5f7f9;
-      --recovery: #0b5cad; --proof: #9db8d2; --good: #13672f; --bad: #b3261e; --warn: #7d5200; --mark: #fff3e8; }
+      --recovery: #0b5cad; --proof: #7597ba; --good: #13672f; --bad: #b3261e; --warn: #7d5200; --mark: #fff3e8; }
     @media (prefers-color-scheme: dark) {
       :root { --page: #14181d; --ink: #e4e8ec; --quiet: #9aa5b1; --line: #353d46; --panel: #1d232a;
-        --recovery: #5aa9f2; --proof: #46627d; --good: #5cc57e; --bad: #ff8a80; --warn: #e3b341; --mark: #2a2119; }
+        --recovery: #5aa9f2; --proof: #56779a; --good: #5cc57e; --bad: #ff8a80; --warn: #e3b341; --mark: #2a2119; }
     }
     * { box-sizing: border-box; }
     body { margin: 0 auto; max-width: 60rem; padding: 2rem 1.25rem 3rem; background: var(--page); color: var(--ink);
@@ -33,10 +33,13 @@ extension DrillPage {
       padding: .2rem 1rem .6rem; background: var(--mark); }
     .findings h3 { margin: .6rem 0 .2rem; color: var(--bad); }
     ul { margin: .3rem 0; padding-left: 1.2rem; } li { margin: .25rem 0; overflow-wrap: anywhere; }
-    table { border-collapse: collapse; width: 100%; font-size: .9rem; margin: .5rem 0; }
+    table { border-collapse: collapse; width: 100%; font-size: .96em; margin: .5rem 0; }
     th, td { text-align: left; vertical-align: top; padding: .35rem .6rem .35rem 0; border-bottom: 1px solid var(--line);
       overflow-wrap: break-word; }
     td:has(> code) { overflow-wrap: anywhere; }
+    .assertions { table-layout: fixed; } .assertions td { overflow-wrap: anywhere; }
+    .assertions th:first-child { width: 6rem; } .assertions th:nth-child(3) { width: 9rem; }
+    .assertions th:nth-child(4) { width: 28%; } .assertions th:last-child { width: 5rem; }
     .name { white-space: nowrap; }
     th { font-weight: 600; color: var(--quiet); }
     .facts th { width: 15rem; font-weight: 400; }
@@ -45,7 +48,8 @@ extension DrillPage {
     tr.current td { background: var(--panel); font-weight: 600; }
     .evidence td:nth-child(2) { white-space: nowrap; }
     svg { display: block; width: 100%; height: auto; margin: .4rem 0; }
-    svg text { font: 12px system-ui, sans-serif; fill: var(--ink); }
+    svg text { font: 12px system-ui, sans-serif; fill: var(--ink); paint-order: stroke; stroke: var(--page);
+      stroke-width: 3px; stroke-linejoin: round; }
     rect.recovery, .key.recovery { fill: var(--recovery); background: var(--recovery); }
     rect.proof, .key.proof { fill: var(--proof); background: var(--proof); }
     .key { display: inline-block; width: .8rem; height: .8rem; border-radius: 2px; margin: 0 .25rem 0 .8rem; }
@@ -57,10 +61,17 @@ extension DrillPage {
     circle.within { fill: var(--recovery); }
     path.over { stroke: var(--bad); stroke-width: 2.5; fill: none; }
     figure { margin: 1rem 0; }
+    @media screen and (max-width: 44rem) {
+      .facts th { width: 8rem; } h2 .name { white-space: normal; }
+      table { display: block; overflow-x: auto; } .facts, .evidence { display: table; }
+      .assertions td:nth-child(2) { min-width: 14rem; } .assertions td:nth-child(4) { min-width: 10rem; }
+      section, figure { overflow-x: auto; } svg { min-width: 40rem; }
+    }
     @page { size: A4; margin: 16mm 14mm; }
     @media print {
       :root { color-scheme: light; --page: #fff; --ink: #000; --quiet: #444; --line: #bbb; --panel: #f5f7f9;
-        --recovery: #0b5cad; --proof: #9db8d2; --good: #13672f; --bad: #b3261e; --warn: #7d5200; --mark: #fff7f0; }
+        --recovery: #0b5cad; --proof: #7597ba; --good: #13672f; --bad: #b3261e; --warn: #7d5200; --mark: #fff7f0; }
+      html { font-size: 11pt; }
       body { max-width: none; padding: 0; font-size: 9.5pt; line-height: 1.4; -webkit-print-color-adjust: exact; print-color-adjust: exact; }
       h2, h3, figcaption, .legend { break-after: avoid; }
       tr, figure, svg, .tile, .findings { break-inside: avoid; }

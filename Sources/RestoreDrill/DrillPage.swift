@@ -57,12 +57,13 @@ package struct DrillPage {
 
   private func section(_ drill: StoredDrill) -> String {
     let report = drill.report
+    let origin = report.region.map { "From region \($0)" } ?? "From whichever region answers"
     let title =
-      (report.region.map { "From region \($0)" } ?? "From whichever region answers") + ", to "
-      + (report.moment == "random" ? "a random moment: " : "") + report.target
+      Self.escaped("\(origin), to \(report.moment == "random" ? "a random moment: " : "")")
+      + "<span class=\"name\">\(Self.escaped(report.target))</span>"
     return """
       <main>
-      <h2>\(Self.escaped(title)) \(drills.count > 1 ? badge(report.ok) : "")</h2>
+      <h2>\(title) \(drills.count > 1 ? badge(report.ok) : "")</h2>
       \(tiles(report))
       \(findings(report))
       <section><h3>What was restored</h3>\(facts(report))</section>
@@ -93,14 +94,17 @@ package struct DrillPage {
     let checked = report.checks.filter { $0.outcome != .skipped }
     let good = checked.count { $0.outcome == .passed }
     let held = report.assertions.count { $0.outcome == .passed }
+    // What is no more than a remark makes no drill fail, and no tile red.
+    let isChecked = !checked.contains { $0.outcome == .failed && $0.severity != "remark" }
+    let isHeld = !report.assertions.contains { $0.outcome != .passed && $0.severity != "remark" }
     return "<div class=\"tiles\">"
       + tile("Recovery time (RTO)", rto.0, rto.1, report.rtoMet)
       + tile("Data loss (RPO)", rpo.0, rpo.1, report.rpoMet)
       + tile(
-        "Checks", "\(good) of \(checked.count)", "passed", checked.isEmpty ? nil : good == checked.count)
+        "Checks", "\(good) of \(checked.count)", "passed", checked.isEmpty ? nil : isChecked)
       + tile(
         "Assertions", "\(held) of \(report.assertions.count)", report.assertions.isEmpty ? "none are set" : "hold",
-        report.assertions.isEmpty ? nil : held == report.assertions.count)
+        report.assertions.isEmpty ? nil : isHeld)
       + "</div>"
   }
 
@@ -161,7 +165,7 @@ package struct DrillPage {
     if report.checks.isEmpty { return "<p>Nothing could be checked: no server came up.</p>" }
     let rows = report.checks.map { check in
       "<tr><td>\(outcome(check.outcome, check.severity))</td><td class=\"name\">\(Self.escaped(check.name))</td>"
-        + "<td>\(Self.escaped(check.subject))</td><td>\(Self.lines(check.detail))</td>"
+        + "<td>\(Self.unbrokenOptions(Self.escaped(check.subject)))</td><td>\(Self.lines(check.detail))</td>"
         + "<td class=\"number\">\(DrillComparison.seconds(check.seconds))</td></tr>"
     }
     return
@@ -180,7 +184,7 @@ package struct DrillPage {
         + "<td>\(Self.escaped(assertion.expectation))</td><td>\(Self.lines(assertion.answer ?? ""))</td>"
         + "<td class=\"number\">\(DrillComparison.seconds(assertion.seconds))</td></tr>"
     }
-    return "<table><thead><tr><th>Outcome</th><th>Assertion</th><th>Expected</th><th>Answer</th>"
+    return "<table class=\"assertions\"><thead><tr><th>Outcome</th><th>Assertion</th><th>Expected</th><th>Answer</th>"
       + "<th class=\"number\">Time</th></tr></thead><tbody>\(rows.joined())</tbody></table>"
   }
 
@@ -207,6 +211,11 @@ package struct DrillPage {
 
   static func list(_ lines: [String]) -> String {
     "<ul>" + lines.map { "<li>\(Self.lines($0))</li>" }.joined() + "</ul>"
+  }
+
+  /// With program options that no line break divides.
+  private static func unbrokenOptions(_ text: String) -> String {
+    text.replacing(/--[a-z-]+/) { "<span class=\"name\">\($0.output)</span>" }
   }
 
   /// Escaped, with its line breaks.
