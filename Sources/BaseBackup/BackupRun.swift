@@ -105,7 +105,7 @@ package struct BackupRun {
     manifest.labels = [label.text] + base.labels
     manifest.predecessor = base.predecessor.map { .init(label: $0.label.text, sha256: $0.manifestDigest) }
 
-    let (end, start, result) = try stream(label, layout, base.table, server)
+    let (end, start, result) = try stream(label, layout, base.table, server, &remarks)
     let streamSeconds = (ContinuousClock.now - begin).seconds
     manifest.timeline = start.timeline.rawValue
     manifest.startLSN = start.startLSN.description
@@ -229,9 +229,13 @@ package struct BackupRun {
   }
 
   private func stream(
-    _ label: BackupLabelName, _ layout: LineageLayout, _ previous: PreviousFileTable?, _ server: ServerInspection
+    _ label: BackupLabelName, _ layout: LineageLayout, _ previous: PreviousFileTable?, _ server: ServerInspection,
+    _ remarks: inout [String]
   ) throws(TidemarkError) -> (SourceEnd, SourceStart, PipelineResult) {
-    let connection = try PostgresConnection(options.connection, for: .replication)
+    let warnings = ServerWarnings()
+    let connection = try PostgresConnection(
+      options.connection, for: .replication, noticeHandler: { warnings.note($0) })
+    defer { remarks += warnings.remarks }
     var streamOptions = BaseBackupOptions(label: "tidemark \(label)")
     streamOptions.checkpoint = options.startsFast ? .fast : .spread
     var source = ServerStreamSource(connection, streamOptions)

@@ -63,7 +63,7 @@ struct DeltaPreparation {
 
   private func setWALAside(_ mark: inout UnfinishedRestore) throws(TidemarkError) {
     let path = "\(directory)/pg_wal"
-    guard fileExists(path), try holdsWAL(path) else { return }
+    guard fileExists(path), try holdsWAL(path) || target.walDirectory != nil else { return }
     let name = "pg_wal-\(Self.stamp())"
     let beside = "\(target.sideDirectory)/\(name)"
     mark.setAside.append(beside)
@@ -118,7 +118,10 @@ struct DeltaPreparation {
 
   private func remark(_ path: String) -> String {
     guard path.contains("pg_wal") else { return Self.tablespaceRemark(path) }
-    let kept = "the WAL of the cluster that was here is kept: \(path)"
+    var kept = "the WAL of the cluster that was here is kept: \(path)"
+    if let place = linkTarget(path) {
+      kept += ", a link to \(place) (pg_wal leads where --wal-directory says, if anywhere)"
+    }
     let advice = "'tidemark wal-push' them if they may be needed"
     do throws(TidemarkError) {
       let ready = try directoryEntries("\(path)/archive_status").count { $0.hasSuffix(".ready") }

@@ -63,6 +63,12 @@ struct FileRestorer: Sendable {
     // The directory may have existed with other modes.
     if chmod(target.directory, 0o700) != 0 { throw systemError("cannot change the mode", target.directory) }
     try tree.give(target.directory)
+    if let walDirectory = target.walDirectory {
+      try tree.makeDirectories(walDirectory)
+      let link = "\(target.directory)/pg_wal"
+      if symlink(walDirectory, link) != 0 { throw systemError("cannot create the link", link) }
+      try tree.give(link)
+    }
     var result = FileRestoreResult()
     var window = Window()
     let written = Counter()
@@ -188,7 +194,7 @@ struct FileRestorer: Sendable {
   /// Makes everything durable that was written.
   func synchronize() throws(TidemarkError) {
     try OpenFile(target.directory, O_RDONLY | O_DIRECTORY).synchronizeFileSystem()
-    for (_, location) in target.tablespaces {
+    for location in target.tablespaces.values + [target.walDirectory].compactMap(\.self) {
       try OpenFile(location, O_RDONLY | O_DIRECTORY).synchronizeFileSystem()
     }
   }

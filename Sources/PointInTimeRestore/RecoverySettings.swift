@@ -61,7 +61,7 @@ struct RecoverySettings {
   private var replayLines: [String] {
     var space = statvfs()
     // The settings that the cluster had are slower and as good.
-    guard statvfs(target.directory, &space) == 0 else { return [] }
+    guard statvfs(target.walDirectory ?? target.directory, &space) == 0 else { return [] }
     let room = Int64(space.f_bavail) * Int64(space.f_frsize) / 2
     // Two segments are the least that PostgreSQL takes, and 1 TB is as good as no limit.
     let least = max(256 << 20, 2 * Int64(plan.segmentSize.byteCount))

@@ -43,6 +43,8 @@ package struct RestoreRequest: Sendable {
   package var tablespaceMap: [String: String] = [:]
   /// Where tablespaces go that the map doesn't name, each into a directory named by its OID. `nil`: where they were.
   package var tablespaceDirectory: String?
+  /// Where `pg_wal` leads, as initdb's `--waldir`. `nil`: it is a directory, whatever it was in the original.
+  package var walDirectory: String?
   /// What the restore may take on disk, in bytes.
   package var byteCountMax: Int64?
   package var action = TargetAction.promote

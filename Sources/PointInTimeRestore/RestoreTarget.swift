@@ -11,6 +11,8 @@ package struct RestoreTarget: Sendable {
   package let directory: String
   /// Tablespace oid → location on this host.
   package let tablespaces: [UInt32: String]
+  /// Where `pg_wal` leads, when it is a link.
+  let walDirectory: String?
   /// What a delta restore writes over.
   let deadCluster: DeadCluster?
   /// Beside the data directory, on the same file system: the plan, the WAL spool, the server's log.
@@ -61,6 +63,14 @@ package struct RestoreTarget: Sendable {
       tablespaces[tablespace.oid] = location
     }
     self.tablespaces = tablespaces
+    walDirectory = try request.walDirectory.map { (wanted) throws(TidemarkError) in
+      guard wanted.hasPrefix("/") else {
+        throw TidemarkError(.usage, "the directory for WAL must be an absolute path", object: wanted)
+      }
+      let location = try SafePath.absolute(wanted.utf8)
+      try Self.requireEmpty(location, what: "the directory for WAL", next: "name an empty or a new one")
+      return location
+    }
     try requireApart()
     try deadCluster?.requireUnused(configured: configured, using: tablespaces.values + laterTablespaces)
     try requireSpace(plan, limit: request.byteCountMax)
@@ -75,6 +85,7 @@ package struct RestoreTarget: Sendable {
     while path.count > 1 && path.hasSuffix("/") { path.removeLast() }
     directory = path
     tablespaces = [:]
+    walDirectory = nil
     deadCluster = nil
   }
 
@@ -117,7 +128,8 @@ package struct RestoreTarget: Sendable {
 
   /// No directory of the restore may lie in another: PostgreSQL would take the one for a part of the other.
   private func requireApart() throws(TidemarkError) {
-    let places = [directory, sideDirectory] + tablespaces.sorted { $0.key < $1.key }.map(\.value)
+    let places =
+      [directory, sideDirectory, walDirectory].compactMap(\.self) + tablespaces.sorted { $0.key < $1.key }.map(\.value)
     for (index, place) in places.enumerated() {
       for (other, otherPlace) in places.enumerated() where index != other {
         guard place == otherPlace || place.hasPrefix(otherPlace + "/") else { continue }
@@ -156,9 +168,9 @@ package struct RestoreTarget: Sendable {
     // What is written over or removed makes room.
     free += try reusableByteCount(plan.backup.manifest)
     let spool = min(plan.walByteCount, Int64(WALSpool.segmentCountMax) * Int64(plan.segmentSize.byteCount))
-    // As much as lies ready lies in pg_wal, too. A file system that begins at the data directory holds that alone.
-    let (data, side) = (try Self.freeSpace(directory), try Self.freeSpace(sideDirectory))
-    let isApart = data.device != side.device
+    // As much as lies ready lies in pg_wal, too. A file system that begins at either holds that alone.
+    let (replayed, side) = (try Self.freeSpace(walDirectory ?? directory), try Self.freeSpace(sideDirectory))
+    let isApart = replayed.device != side.device
     let wal = isApart ? spool : spool * 2
     let needed = plan.byteCount + plan.byteCount / 50 + wal
     if let limit, needed > limit {
@@ -169,7 +181,7 @@ package struct RestoreTarget: Sendable {
         next: "raise the limit")
     }
     // The WAL goes into and beside the data directory, whatever the tablespaces take.
-    for place in isApart ? [data, side] : [data] where place.byteCount < wal {
+    for place in isApart ? [replayed, side] : [replayed] where place.byteCount < wal {
       throw TidemarkError(
         .spaceInsufficient, "there is too little space for the restore", object: place.parent,
         cause: "\(wal >> 20) MiB are needed for the WAL alone, \(place.byteCount >> 20) MiB are free",

@@ -32,6 +32,8 @@ struct RestoreCommand: TidemarkCommand {
   @Option(help: "The backup's label, or its beginning.") var backup: String?
   @Option(help: "Read from this region alone.") var fromRegion: String?
   @Option(help: "OLD=NEW: where a tablespace goes. Repeatable.") var tablespaceMap: [String] = []
+  @Option(help: "An empty directory for the WAL, to which pg_wal leads; without it pg_wal is a directory.")
+  var walDirectory: String?
   @Option(help: "promote, pause or shutdown.") var targetAction = TargetAction.promote
   @Flag(help: "Restore the files and don't start PostgreSQL.") var noStart = false
   @Option(help: "The port of the restored server.") var port: Int?
@@ -137,6 +139,7 @@ struct RestoreCommand: TidemarkCommand {
     request.starts = !noStart
     request.port = port
     request.isDelta = delta
+    request.walDirectory = walDirectory
     if let systemIdentifier {
       guard let identifier = SystemIdentifier(text: systemIdentifier) else {
         throw TidemarkError(.usage, "not a system identifier", object: systemIdentifier)
@@ -160,7 +163,7 @@ struct RestoreCommand: TidemarkCommand {
     let others: [(String, Bool)] = [
       ("--to-time", toTime != nil), ("--to-lsn", toLsn != nil), ("--to-xid", toXid != nil),
       ("--to-name", toName != nil), ("--to-backup-end", toBackupEnd), ("--to-latest", toLatest),
-      ("--backup", backup != nil), ("--tablespace-map", !tablespaceMap.isEmpty), ("--no-start", noStart),
+      ("--backup", backup != nil), ("--tablespace-map", !tablespaceMap.isEmpty), ("--wal-directory", walDirectory != nil), ("--no-start", noStart),
       ("--plan-only", planOnly), ("--delta", delta), ("--system-identifier", systemIdentifier != nil),
       ("--exclusive without a new target", exclusive && target == nil),
       ("--timeline without a new target", timeline != nil && target == nil),
