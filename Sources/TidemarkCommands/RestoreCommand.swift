@@ -163,7 +163,8 @@ struct RestoreCommand: TidemarkCommand {
     let others: [(String, Bool)] = [
       ("--to-time", toTime != nil), ("--to-lsn", toLsn != nil), ("--to-xid", toXid != nil),
       ("--to-name", toName != nil), ("--to-backup-end", toBackupEnd), ("--to-latest", toLatest),
-      ("--backup", backup != nil), ("--tablespace-map", !tablespaceMap.isEmpty), ("--wal-directory", walDirectory != nil), ("--no-start", noStart),
+      ("--backup", backup != nil), ("--tablespace-map", !tablespaceMap.isEmpty),
+      ("--wal-directory", walDirectory != nil), ("--no-start", noStart),
       ("--plan-only", planOnly), ("--delta", delta), ("--system-identifier", systemIdentifier != nil),
       ("--exclusive without a new target", exclusive && target == nil),
       ("--timeline without a new target", timeline != nil && target == nil),
