@@ -25,7 +25,7 @@ struct LeftoverTree {
 
   /// Marks every file and directory, and removes what is neither.
   func markAll() throws(TidemarkError) {
-    try walk(try openTop(), path, depth: 0) { (parent, name, status, path) throws(TidemarkError) in
+    try walkTop { (parent, name, status, path) throws(TidemarkError) in
       let isDirectory = status.st_mode & S_IFMT == S_IFDIR
       guard isDirectory || (status.st_mode & S_IFMT == S_IFREG && status.st_nlink == 1) else {
         return try Self.unlink(parent, name, path)
@@ -56,7 +56,7 @@ struct LeftoverTree {
   /// Removes what is still marked. Returns the number of files.
   func removeMarked() throws(TidemarkError) -> Int {
     var count = 0
-    try walk(try openTop(), path, depth: 0) { (parent, name, status, path) throws(TidemarkError) in
+    try walkTop { (parent, name, status, path) throws(TidemarkError) in
       guard status.st_mode & S_IFMT != S_IFDIR, status.st_mode & Self.mark != 0 else { return }
       try Self.unlink(parent, name, path)
       count += 1
@@ -73,7 +73,7 @@ struct LeftoverTree {
   /// Bytes on disk that writing in place, or removing, makes available. Nothing is changed.
   func allocatedByteCount() throws(TidemarkError) -> Int64 {
     var total: Int64 = 0
-    try walk(try openTop(), path, depth: 0) { (_, _, status, _) throws(TidemarkError) in
+    try walkTop { (_, _, status, _) throws(TidemarkError) in
       if status.st_mode & S_IFMT == S_IFREG, status.st_nlink == 1 { total += Int64(status.st_blocks) * 512 }
     } leaving: { (_, _, _, _) throws(TidemarkError) in
     }
@@ -92,10 +92,38 @@ struct LeftoverTree {
     }
   }
 
+  private func walkTop(_ entering: Visit, leaving: Visit) throws(TidemarkError) {
+    let top = try openTop()
+    var status = stat()
+    guard fstat(top, &status) == 0 else {
+      let error = systemError("cannot examine the directory", path)
+      close(top)
+      throw error
+    }
+    try walk(top, path, status.st_dev, depth: 0, entering: entering, leaving: leaving)
+  }
+
+  /// What is mounted can neither be set aside nor removed, and may be somebody else's.
+  private static func mounted(_ path: String) -> TidemarkError {
+    TidemarkError(
+      .targetNotEmpty, "another file system begins within the target directory", object: path,
+      kept: "everything there, unchanged",
+      next: "unmount it, or restore into an empty directory; a pg_wal of its own can be moved there afterwards")
+  }
+
+  /// - Throws: `target-not-empty` when something is mounted at `path`, which lies in the directory.
+  func requireUnmounted(_ name: String) throws(TidemarkError) {
+    var (top, status) = (stat(), stat())
+    let below = "\(path)/\(name)"
+    guard lstat(below, &status) == 0, status.st_mode & S_IFMT == S_IFDIR else { return }
+    guard stat(path, &top) == 0 else { throw systemError("cannot examine the directory", path) }
+    if status.st_dev != top.st_dev { throw Self.mounted(below) }
+  }
+
   /// Calls `entering` for each entry before, and `leaving` for each directory after what is in it. Takes over
   /// `descriptor`. Names go to the system as it gave them, whatever bytes they are made of.
   private func walk(
-    _ descriptor: Int32, _ path: String, depth: Int, entering: Visit, leaving: Visit
+    _ descriptor: Int32, _ path: String, _ device: dev_t, depth: Int, entering: Visit, leaving: Visit
   ) throws(TidemarkError) {
     guard let directory = fdopendir(descriptor) else {
       let error = systemError("cannot read the directory", path)
@@ -124,12 +152,14 @@ struct LeftoverTree {
       guard fstatat(descriptor, name, &status, AT_SYMLINK_NOFOLLOW) == 0 else {
         throw systemError("cannot examine the file", below)
       }
+      let isDirectory = status.st_mode & S_IFMT == S_IFDIR
+      if isDirectory, status.st_dev != device { throw Self.mounted(below) }
       try entering(descriptor, name, status, below)
-      guard status.st_mode & S_IFMT == S_IFDIR else { continue }
+      guard isDirectory else { continue }
       let opened = try retryingInterrupts("cannot open the directory", below) { () -> Int32 in
         openat(descriptor, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
       }
-      try walk(opened, below, depth: depth + 1, entering: entering, leaving: leaving)
+      try walk(opened, below, device, depth: depth + 1, entering: entering, leaving: leaving)
       try leaving(descriptor, name, status, below)
     }
   }

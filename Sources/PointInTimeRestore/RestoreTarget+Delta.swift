@@ -35,9 +35,12 @@ extension RestoreTarget {
   }
 
   /// Bytes on disk that a delta restore writes over or removes.
+  /// - Throws: `target-not-empty` when something is mounted below the directory.
   func reusableByteCount(_ manifest: BackupManifest) throws(TidemarkError) -> Int64 {
     guard let deadCluster else { return 0 }
-    var total = try LeftoverTree(directory) { $0 == "lost+found" || $0.hasPrefix("pg_wal") }.allocatedByteCount()
+    let tree = LeftoverTree(directory) { $0 == "lost+found" || $0.hasPrefix("pg_wal") }
+    try tree.requireUnmounted("pg_wal")
+    var total = try tree.allocatedByteCount()
     for (oid, location) in tablespaces
     where deadCluster.tablespaces[oid] == location && DeadCluster.isReal(location, S_IFDIR) {
       let own = try Self.versionDirectories(location, major: manifest.serverVersion / 10_000)

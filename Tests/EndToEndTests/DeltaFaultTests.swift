@@ -135,6 +135,25 @@ struct DeltaFaultTests {
     try installation.restore("small/data", ["--to-backup-end", "--delta"]) { expectEqual(try $0(Self.digest), digest) }
   }
 
+  @Test(
+    "over a cluster in which another file system begins it is refused before anything changes",
+    .enabled(if: SmallFileSystem.canMount, "only root can mount"), arguments: ["pg_wal", "base/1"])
+  func mountedWithin(_ name: String) throws {
+    let target = "\(root)/within"
+    if !fileExists(target) { _ = try installation.json(arguments(target, "--no-start")) }
+    let control = try readFile("\(target)/global/pg_control")
+    let mounted = try SmallFileSystem("\(target)/\(name)", "size=1m")
+    defer { mounted.unmount() }
+    try DurableFile.write([7], to: "\(target)/\(name)/somebody's")
+    let text = try installation.refuse(76, "target-not-empty", arguments(target, "--delta"))
+    #expect(text.contains("\(target)/\(name)") && text.contains("unmount"), "\(text)")
+    #expect(try readFile("\(target)/global/pg_control") == control)
+    #expect(try readFile("\(target)/\(name)/somebody's") == [7])
+    mounted.unmount()
+    _ = try installation.json(arguments(target, "--delta", "--no-start"))
+    try installation.postgres("pg_verifybackup", ["-n", target])
+  }
+
   /// Two more regions, each at an S3 server of its own.
   @Test("killed between two packs, it fetches what is missing, and of packs that are nearly there only their frames")
   func ranges() throws {
