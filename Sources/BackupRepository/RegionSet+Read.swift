@@ -10,14 +10,15 @@ extension RegionSet {
   /// Regions are asked in the order of their speed. A region that fails, lacks the object, or holds bytes that `check`
   /// refuses is passed over for the next; the refused copy is read once more, since the fault may have been the
   /// line's. With `mends`, and a whole object read, a missing or damaged copy is restored from the good one. `meter` counts
-  /// the time that the regions take.
+  /// the time that the regions take. Those named in `first` are asked before the others: their copies are suspect, and
+  /// only a copy that is met is mended.
   /// - Throws: `object-not-found` only when every region was asked and each said that it isn't there, and each holds
   ///   the repository's marker; `object-damaged` (or what `check` threw) when no good copy is left but damaged ones
   ///   are; `no-key-opens` when no copy that could be had is sealed to a key of this host; `region-unreachable` when the
   ///   answer isn't known within the limits.
   package func read<Result>(
     _ name: ObjectName, range: ByteRange? = nil, mends: Bool = true, limits: ReadLimits? = nil,
-    meter: StageMeter? = nil, _ check: (_ bytes: [UInt8], _ region: Region) throws -> Result
+    meter: StageMeter? = nil, first: Set<String> = [], _ check: (_ bytes: [UInt8], _ region: Region) throws -> Result
   ) throws(TidemarkError) -> Result {
     let limits = limits ?? readLimits
     let deadline = Deadline.after(limits.total)
@@ -36,7 +37,8 @@ extension RegionSet {
       func hasAnswered(_ region: Region) -> Bool {
         absent.contains { $0 === region } || (damaged + closed).contains { $0.region === region }
       }
-      for region in byPreference where !hasAnswered(region) {
+      let order = byPreference.filter { first.contains($0.name) } + byPreference.filter { !first.contains($0.name) }
+      for region in order where !hasAnswered(region) {
         try Termination.check()
         // A region that fails is asked only now and then while there is a healthy one to ask instead.
         let hasHealthyOther = regions.contains { other in

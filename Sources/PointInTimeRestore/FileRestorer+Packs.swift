@@ -45,11 +45,15 @@ extension FileRestorer {
     let label = try BackupLabelName(backup.manifest.labels[pack.label])
     let name = backup.layout.pack(label, pack.number)
     let ordered = placements.sorted { ($0.frame, $0.offset) < ($1.frame, $1.offset) }
-    if target.deadCluster != nil, try PackFrames(self, name, ordered, paths).write(scratch) { return }
+    var suspects: Set<String> = []
+    if target.deadCluster != nil {
+      guard let damaged = try PackFrames(self, name, ordered, paths).write(scratch) else { return }
+      suspects = damaged
+    }
     // The frames are opened within the check, so that a damaged one sends the read to the next region. Blocks that were
     // written from a bad copy before are written again from the good one.
     var isFresh = target.deadCluster == nil
-    try repository.regions.read(name, limits: Self.packLimits, meter: meter) { bytes, _ in
+    try repository.regions.read(name, limits: Self.packLimits, meter: meter, first: suspects) { bytes, _ in
       let object = try repository.open(.pack, name, bytes)
       var reader = try OpenedObject.FrameReader(object)
       var writer = PlacementWriter(paths, meter, isFresh: isFresh)

@@ -30,26 +30,27 @@ struct PackFrames {
     self.paths = paths
   }
 
-  /// Writes the placements and returns `true`; `false` when the whole pack is to be read.
-  func write(_ scratch: UnsafeMutableRawBufferPointer) throws(TidemarkError) -> Bool {
+  /// Writes the placements and returns `nil`; otherwise the whole pack is to be read, with the regions asked first whose
+  /// copies are damaged.
+  func write(_ scratch: UnsafeMutableRawBufferPointer) throws(TidemarkError) -> Set<String>? {
     var frames: [Int] = []
     for placement in placements where Int(placement.frame) != frames.last { frames.append(Int(placement.frame)) }
-    guard frames.count <= Self.frameCountMax else { return false }
-    var isDamaged = false
+    guard frames.count <= Self.frameCountMax else { return [] }
+    var damaged: Set<String> = []
     do throws(TidemarkError) {
       let isWritten = try restorer.repository.regions.read(
         name, range: .bytes(offset: 0, count: Int64(SealedHeader.prefixByteCountMax)), limits: FileRestorer.packLimits,
         meter: restorer.meter
       ) { head, region in
         do throws(TidemarkError) { return try write(frames, head, region, scratch) } catch {
-          isDamaged = isDamaged || Self.isDamage(error)
+          if Self.isDamage(error) { damaged.insert(region.name) }
           throw error
         }
       }
-      return isWritten && !isDamaged
+      return isWritten && damaged.isEmpty ? nil : damaged
     } catch {
       guard Self.isDamage(error) else { throw error }
-      return false
+      return damaged
     }
   }
 
