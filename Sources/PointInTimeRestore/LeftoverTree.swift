@@ -108,7 +108,7 @@ struct LeftoverTree {
     TidemarkError(
       .targetNotEmpty, "another file system begins within the target directory", object: path,
       kept: "everything there, unchanged",
-      next: "unmount it, or restore into an empty directory; a pg_wal of its own can be moved there afterwards")
+      next: "unmount it, or restore into an empty directory; for WAL on a disk of its own: --wal-directory")
   }
 
   /// - Throws: `target-not-empty` when something is mounted at `path`, which lies in the directory.
