@@ -2,6 +2,7 @@
 // they begin with. A moment between two stretches, or before the first backup's end, can't be reached.
 import Diagnostics
 import Envelope
+import ObjectStorage
 import PostgresFormats
 import SystemSupport
 
@@ -17,6 +18,8 @@ package struct RecoverableStretch: Sendable {
   package var to: Int64
   /// Whether it leads to the newest timeline's end, which a restore without a target reaches.
   package var isNewest: Bool
+  /// When the last segment was sealed, in Unix microseconds.
+  package var lastSegmentSealed: Int64
 }
 
 /// Consecutive segments that a recovery would need and no region that could be asked holds.
@@ -36,7 +39,11 @@ package struct Recoverability: Sendable {
 
 extension Repository {
   /// Follows the WAL of every backup.
-  package func recoverability(_ catalog: LineageCatalog, _ wal: WALCatalog) throws(TidemarkError) -> Recoverability {
+  /// - Parameter commitSearch: in how many segments at a stretch's end the last commit is looked for: an idle server
+  ///   archives some without one. Where none of them has any, the stretch's end is that of its newest backup.
+  package func recoverability(
+    _ catalog: LineageCatalog, _ wal: WALCatalog, commitSearch: Int = .max
+  ) throws(TidemarkError) -> Recoverability {
     var result = Recoverability()
     var rest = catalog.backups
     // Every way that a backup can be rolled forward on, the newest timeline's first.
@@ -51,7 +58,7 @@ extension Repository {
         if leads { own.append(backup) } else { others.append(backup) }
       }
       rest = others
-      try follow(own, history, isNewest: isNewest, wal, &result)
+      try follow(own, history, isNewest: isNewest, wal, commitSearch, &result)
     }
     result.incomplete += rest
     return result
@@ -59,7 +66,7 @@ extension Repository {
 
   private func follow(
     _ backups: [CatalogedBackup], _ history: TimelineHistory, isNewest: Bool, _ wal: WALCatalog,
-    _ result: inout Recoverability
+    _ commitSearch: Int, _ result: inout Recoverability
   ) throws(TidemarkError) {
     let ordered = try backups.map { (backup) throws(TidemarkError) in (backup, try backup.manifest.start) }
       .sorted { $0.1 < $1.1 }
@@ -89,13 +96,15 @@ extension Repository {
         placed.insert(backup.label.text)
       }
       inside.sort { $0.manifest.stopTime < $1.manifest.stopTime }
-      guard let first = inside.first else { continue }
+      guard let first = inside.first, let newest = inside.last else { continue }
       let from = Int64(first.manifest.stopTime * 1_000_000)
+      var end = try lastCommit(first.layout, route.segments.suffix(commitSearch))
+      if end == nil, commitSearch < route.segments.count { end = Int64(newest.manifest.stopTime * 1_000_000) }
       windows.append(
         RecoverableStretch(
           timeline: last.timeline, backups: inside, lastSegment: last, from: from,
-          to: max(from, try lastCommit(first.layout, route.segments) ?? from),
-          isNewest: isNewest && index == routes.count - 1))
+          to: max(from, end ?? from), isNewest: isNewest && index == routes.count - 1,
+          lastSegmentSealed: try signedHeader(first.layout.wal(.segment(last))).created))
     }
     result.windows += windows.reversed()
     result.incomplete += ordered.map(\.0).filter { !placed.contains($0.label.text) }
@@ -107,14 +116,32 @@ extension Repository {
   ) throws(TidemarkError) -> Int64? {
     for name in segments.reversed() {
       try Termination.check()
-      let object = layout.wal(.segment(name))
-      // A header is to be believed only once the signature behind the last frame was checked: whoever can write to a
-      // region could otherwise make a target look reachable, or unreachable.
-      let header = try regions.read(object) { bytes, _ in
-        try SealedObject.verify(bytes, expectedName: object.text, trustedWriters: self.keys.trustedWriters).header
-      }
-      if let time = header.attributes.latestCommit { return time }
+      if let time = try signedHeader(layout.wal(.segment(name))).attributes.latestCommit { return time }
     }
     return nil
   }
+
+  /// The header of an object, from its two ends alone. It is to be believed only once the signature behind the last frame
+  /// was checked: whoever can write to a region could otherwise make a target look reachable, or unreachable.
+  private func signedHeader(_ object: ObjectName) throws(TidemarkError) -> SealedHeader {
+    let head = ByteRange.bytes(offset: 0, count: Int64(SealedHeader.prefixByteCountMax))
+    // Of the same copy: two hosts may have sealed the same WAL apart.
+    return try regions.read(object, range: head, mends: false) { head, region in
+      func end(_ byteCount: Int) throws(TidemarkError) -> [UInt8] {
+        try region.request { store throws(TidemarkError) in
+          try store.read(
+            region.key(object), range: .suffix(count: Int64(byteCount)), deadline: .after(regions.readLimits.perRegion))
+        }
+      }
+      var tail = try end(Self.footerByteCountUsual)
+      let byteCount = try SealedFooter.byteCount(endingWith: tail)
+      if byteCount > tail.count { tail = try end(byteCount) }
+      return try SealedObject.verify(
+        head: head, tail: tail, byteCount: nil, expectedName: object.text, trustedWriters: keys.trustedWriters
+      ).header
+    }
+  }
+
+  /// That of a segment of 16 MB, and of some larger ones.
+  private static let footerByteCountUsual = 4 << 10
 }

@@ -100,9 +100,10 @@ struct StatusCommand: TidemarkCommand {
       current: status.current?.systemIdentifier == lineage.systemIdentifier, backups: lineage.backupCount,
       newest: lineage.newest.map(backup), newestGood: lineage.newestGood.map(backup),
       recoverable: lineage.window.map {
-        ListCommand.Window(from: isoTime($0.from), to: RecoveryTime(microseconds: $0.to).description)
-      }, singleMoments: lineage.window?.singleMoments ?? [],
-      newestWALAgeSeconds: lineage.window?.newestSegmentStored.map { status.now - Double($0) },
+        ListCommand.Window(
+          from: RecoveryTime(microseconds: $0.from).description, to: RecoveryTime(microseconds: $0.to).description)
+      }, singleMoments: lineage.singleMoments,
+      newestWALAgeSeconds: lineage.window.map { status.now - Double($0.lastSegmentSealed) / 1e6 },
       holds: lineage.holds.map { HoldReport($0, lineage.systemIdentifier) }, unusable: lineage.unusable,
       lastDrill: lineage.drill.map {
         Drill(

@@ -60,7 +60,10 @@ package struct LineageStatus: Sendable {
   /// The newest one, and the newest one without damaged pages.
   package var newest: NewestBackup?
   package var newestGood: NewestBackup?
-  package var window: RecoverableWindow?
+  /// The stretch that leads to the newest timeline's end, or else the one of the newest backup.
+  package var window: RecoverableStretch?
+  /// Backups outside of it, which may restore to their own end and not beyond.
+  package var singleMoments: [String] = []
   package var walHoles: [WALHole] = []
   package var unusable: [String] = []
   package var holds: [BackupHold] = []
@@ -163,7 +166,7 @@ extension RepositoryStatus {
       needs.append(StatusNeed(.backup, newest.label, "no backup is without damaged pages", next: "tidemark backup"))
     }
     if let limit = limits.walAge {
-      let age = (current.window?.newestSegmentStored).map { now - Double($0) }
+      let age = (current.window?.lastSegmentSealed).map { now - Double($0) / 1e6 }
       if let age, age <= limit.seconds {
       } else {
         needs.append(

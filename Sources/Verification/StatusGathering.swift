@@ -12,6 +12,8 @@ package struct StatusGathering {
   /// How long a region may take to say that it is there.
   private static let regionLimit = Duration.seconds(10)
   private static let drillByteCountMax = 16 << 20
+  /// Segments that are looked at for a stretch's last commit: status is asked often.
+  private static let commitSearch = 16
 
   private let repository: Repository
   private let continuous: (LineageCatalog) -> Set<String>
@@ -92,7 +94,12 @@ package struct StatusGathering {
     guard let newest = catalog.backups.last, let size = WALSegmentSize(byteCount: newest.manifest.walSegmentSize)
     else { return }
     let wal = try repository.walCatalog(catalog.layout, segmentSize: size)
-    status.window = try RecoverableWindow(repository, catalog, wal)
+    let found = try repository.recoverability(catalog, wal, commitSearch: Self.commitSearch)
+    status.window =
+      found.windows.first(where: \.isNewest)
+      ?? found.windows.first { $0.backups.contains { $0.label == newest.label } }
+    let inside = Set((status.window?.backups ?? []).map(\.label))
+    status.singleMoments = catalog.backups.map(\.label).filter { !inside.contains($0) }.map(\.text)
     let promised = continuous(catalog)
     var demands: [WALDemand] = []
     for backup in catalog.backups {

@@ -89,10 +89,20 @@ import Testing
     try world.wal(5)
     try world.backup("c", number: 6, age: 100)
     let repository = world.open()
-    let window = try #require(try RecoverableWindow(repository, repository.catalog(world.lineage)))
-    #expect(window.singleMoments == ["a"])
-    #expect(abs(window.from - (Double(wallClockSeconds()) - 200)) < 60)
-    #expect(try RecoverableWindow(repository, LineageCatalog(layout: world.lineage)) == nil)
+    let status = try StatusGathering(repository, continuous: { Set($0.backups.map(\.label.text)) }).gather()
+    let lineage = try #require(status.lineages.first)
+    #expect(lineage.singleMoments == ["a"])
+    let window = try #require(lineage.window)
+    #expect(window.backups.map(\.label.text) == ["b", "c"])
+    #expect(abs(Double(window.from) / 1e6 - (Double(wallClockSeconds()) - 200)) < 60)
+    // No segment has a commit, so no moment behind the first backup's end is known. Where not all were looked at, the
+    // newest backup's end is.
+    #expect(window.to == window.from)
+    let catalog = try repository.catalog(world.lineage)
+    let wal = try repository.walCatalog(world.lineage, segmentSize: .standard)
+    let looked = try #require(try repository.recoverability(catalog, wal, commitSearch: 1).windows.first)
+    #expect(abs(Double(looked.to) / 1e6 - (Double(wallClockSeconds()) - 100)) < 60)
+    #expect(abs(Double(window.lastSegmentSealed) / 1e6 - Double(wallClockSeconds())) < 60)
   }
 }
 
