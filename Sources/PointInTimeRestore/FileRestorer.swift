@@ -56,7 +56,8 @@ struct FileRestorer: Sendable {
 
   private var isDelta: Bool { target.deadCluster != nil }
 
-  /// Writes everything but `pg_control` under its own name. Nothing is durable before ``synchronize()``.
+  /// Writes everything but `pg_control` under its own name. Nothing is durable before
+  /// ``WrittenFileSystems/synchronize()``.
   func run() throws(TidemarkError) -> FileRestoreResult {
     try tree.makeDirectories(target.directory)
     for (_, location) in target.tablespaces { try tree.makeDirectories(location) }
@@ -188,14 +189,6 @@ struct FileRestorer: Sendable {
       let link = "\(target.directory)/pg_tblspc/\(oid)"
       if symlink(location, link) != 0 { throw systemError("cannot create the link", link) }
       try tree.give(link)
-    }
-  }
-
-  /// Makes everything durable that was written.
-  func synchronize() throws(TidemarkError) {
-    try OpenFile(target.directory, O_RDONLY | O_DIRECTORY).synchronizeFileSystem()
-    for location in target.tablespaces.values + [target.walDirectory].compactMap(\.self) {
-      try OpenFile(location, O_RDONLY | O_DIRECTORY).synchronizeFileSystem()
     }
   }
 

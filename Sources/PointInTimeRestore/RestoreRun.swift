@@ -176,6 +176,7 @@ package struct RestoreRun {
     mark.setAside = target.deadCluster?.setAside ?? []
     try mark.write(in: target.sideDirectory, tree)
     CrashPoint.reach("restore.after-mark")
+    let fileSystems = try WrittenFileSystems(target, tree)
 
     let tablespaces = TablespaceGuard(
       sideDirectory: target.sideDirectory, tree: tree, isIsolated: request.isIsolated,
@@ -205,7 +206,7 @@ package struct RestoreRun {
         keptBytes: files.keptByteCount, writtenBytes: files.byteCount - files.keptByteCount,
         removedFiles: prepared.removedFileCount, setAside: prepared.setAside)
     }
-    try restorer.synchronize()
+    try fileSystems.synchronize()
     let settings = RecoverySettings(request: request, plan: plan, host: host, target: target, tree: tree)
     try remapTablespaces(target, tree)
     try settings.write(port: port)
