@@ -24,8 +24,8 @@ def free_bytes(path):
 def sizes(bench, started, binary, size):
     """A full backup and a restore of the data set, and of one ten times as large."""
     for bytes_wanted in (size, 10 * size):
-        # The data, both regions' copies with little compression, and the restored files.
-        needed = int(3.2 * bytes_wanted)
+        # The data, both regions' copies (0.8), the restored files, and some WAL.
+        needed = int(3 * bytes_wanted)
         if free_bytes(bench.work) < needed:
             bench.remark(f"sizes: {bytes_wanted / 1e9:.0f} GB could not be measured: needs {needed / 1e9:.0f} GB free")
             continue
