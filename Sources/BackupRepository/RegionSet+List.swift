@@ -1,5 +1,6 @@
 // Listing what the regions hold, as a union with each object's holders.
 import Diagnostics
+import Glibc
 import ObjectStorage
 import Synchronization
 import SystemSupport
@@ -36,9 +37,27 @@ extension RegionSet {
   /// A region that can't be asked is named in the result's failures, and costs ``ReadLimits/perRegion`` at most for the
   /// marker and for each stretch of ``stretchCount`` objects: a region that dies meanwhile isn't waited for longer.
   /// With `among` the other regions aren't asked, and are neither in the result nor among its failures.
+  /// - Parameter patience: how long they are asked again and again while none answers and none refuses.
   /// - Throws: the first region's error when no region could be asked.
   package func list(
-    prefix: String, startingAfter: ObjectName? = nil, among: [Region]? = nil
+    prefix: String, startingAfter: ObjectName? = nil, among: [Region]? = nil, patience: Duration = .zero
+  ) throws(TidemarkError) -> RegionListing {
+    let deadline = Deadline.after(patience)
+    var pause = Duration.milliseconds(100)
+    while true {
+      do throws(TidemarkError) { return try listOnce(prefix, startingAfter, among) } catch {
+        guard !error.isDenial, error.code != .interrupted, let rest = deadline.remaining, rest > pause else {
+          throw error
+        }
+      }
+      usleep(UInt32(pause.milliseconds * 1000))
+      try Termination.check()
+      pause = min(pause * 2, .seconds(5))
+    }
+  }
+
+  private func listOnce(
+    _ prefix: String, _ startingAfter: ObjectName?, _ among: [Region]?
   ) throws(TidemarkError) -> RegionListing {
     let collected = Mutex<[Int: [ObjectInformation]]>([:])
     let asked = regions.enumerated().filter { entry in among.map { $0.contains { $0 === entry.element } } ?? true }

@@ -22,7 +22,7 @@ extension RegionSet {
   ) throws(TidemarkError) -> Result {
     let limits = limits ?? readLimits
     let deadline = Deadline.after(limits.total)
-    let refusalDeadline = Deadline.after(limits.refusal).earlier(deadline)
+    let denialDeadline = Deadline.after(limits.denial).earlier(deadline)
     var told: Set<String> = []
     var absent: [Region] = []
     var damaged: [(region: Region, error: TidemarkError)] = []
@@ -32,7 +32,7 @@ extension RegionSet {
     var pause = Duration.milliseconds(100)
     while true {
       var lastFailure: TidemarkError?
-      var onlyRefusals = true
+      var onlyDenials = true
       var asked: [Region] = []
       func hasAnswered(_ region: Region) -> Bool {
         absent.contains { $0 === region } || (damaged + closed).contains { $0.region === region }
@@ -45,7 +45,7 @@ extension RegionSet {
           other !== region && other.health.failingFor == nil && !hasAnswered(other) && !asked.contains { $0 === other }
         }
         if hasHealthyOther, region.health.failingFor != nil, !(region.health.claimProbe() && probe(region)) {
-          onlyRefusals = false
+          onlyDenials = false
           continue
         }
         asked.append(region)
@@ -70,11 +70,11 @@ extension RegionSet {
                 absent.append(region)
               } else {
                 lastFailure = unmarked(region)
-                onlyRefusals = false
+                onlyDenials = false
               }
             } catch {
               lastFailure = error
-              onlyRefusals = onlyRefusals && error.isRefusal
+              onlyDenials = onlyDenials && error.isDenial
             }
           case .objectDamaged, .signatureInvalid, .writerNotTrusted, .formatVersionUnknown, .manifestMismatch:
             damaged.append((region, error))
@@ -83,7 +83,7 @@ extension RegionSet {
           case .regionUnreachable, .regionThrottled, .accessDenied, .credentialsMissing, .bucketMissing,
             .clockSkewed, .storeAnswerInvalid, .storeRefused, .localIO, .localPermission:
             lastFailure = error
-            onlyRefusals = onlyRefusals && error.isRefusal
+            onlyDenials = onlyDenials && error.isDenial
             // The same answer to the next attempt is no news.
             if told.insert(region.name + error.description).inserted {
               log.record(.failed, region: region.name, object: name, detail: error.description)
@@ -98,7 +98,7 @@ extension RegionSet {
         if let first = damaged.first { throw first.error.with(object: name.text) }
         throw TidemarkError(.objectNotFound, "no region holds the object", object: name.text)
       }
-      if let remaining = (onlyRefusals ? refusalDeadline : deadline).remaining, remaining <= pause {
+      if let remaining = (onlyDenials ? denialDeadline : deadline).remaining, remaining <= pause {
         throw (lastFailure ?? TidemarkError(.regionUnreachable, "no region answered")).with(object: name.text)
       }
       usleep(UInt32(pause.milliseconds * 1000))
@@ -178,5 +178,5 @@ extension RegionSet {
 
 extension TidemarkError {
   /// Whether the store answered, and another attempt has the same answer unless somebody changes something.
-  fileprivate var isRefusal: Bool { [.accessDenied, .credentialsMissing, .bucketMissing].contains(code) }
+  var isDenial: Bool { [.accessDenied, .credentialsMissing, .bucketMissing].contains(code) }
 }

@@ -27,7 +27,7 @@ package struct ReadLimits: Sendable {
   /// How long all regions together are asked, again and again, before the read gives up.
   package var total: Duration = .seconds(60)
   /// The same where all that is left to ask refuse: credentials may be about to be renewed, and a wrong key won't mend.
-  package var refusal: Duration = .seconds(5)
+  package var denial: Duration = .seconds(5)
   package init() {}
 }
 

@@ -36,7 +36,7 @@ extension BackupRun {
     for reference in manifest.packs {
       try Termination.check()
       let label = try BackupLabelName(reference.label)
-      let listing = try repository.regions.list(prefix: layout.packsPrefix(label))
+      let listing = try repository.regions.list(prefix: layout.packsPrefix(label), patience: options.walWaitLimit)
       guard listing.isComplete else { continue }
       let present = Set(listing.entries.map(\.name))
       if let missing = reference.numbers.first(where: { !present.contains(layout.pack(label, $0)) }) {

@@ -44,7 +44,7 @@ struct WALWait {
     _ first: WALSegmentName, _ last: WALSegmentName
   ) throws(TidemarkError) -> (name: WALSegmentName, holders: Int)? {
     // The listing begins behind the key before the first segment's.
-    let listing = try repository.regions.list(prefix: commonPrefix(first, last))
+    let listing = try repository.regions.list(prefix: commonPrefix(first, last), patience: limit)
     let regions = repository.regions
     let needed = max(1, min(regions.policy.required, listing.answered.count))
     var holders: [WALSegmentName: Int] = [:]

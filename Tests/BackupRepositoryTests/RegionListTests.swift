@@ -53,6 +53,20 @@ import Testing
     #expect(thrownCode { _ = try setup.open().list(prefix: "crm/") } == .accessDenied)
   }
 
+  @Test("with patience regions that answer nobody are asked again, and those that deny aren't") func patience() throws {
+    let setup = try TwoRegions()
+    setup.east.script { $0.objects["tidemark/crm/1/a"] = [1] }
+    for store in [setup.west, setup.east] { store.script { $0.failureCount = 2 } }
+    #expect(thrownCode { _ = try setup.open().list(prefix: "crm/1/") } == .regionUnreachable)
+    let listing = try setup.open().list(prefix: "crm/1/", patience: .seconds(20))
+    #expect(listing.entries.map(\.name.text) == ["crm/1/a"])
+    for store in [setup.west, setup.east] { store.script { $0.behaviour = .fails(.accessDenied) } }
+    let elapsed = timed {
+      #expect(thrownCode { _ = try setup.open().list(prefix: "crm/1/", patience: .seconds(20)) } == .accessDenied)
+    }
+    #expect(elapsed < .seconds(10))
+  }
+
   @Test("a long list comes whole and once") func long() throws {
     let setup = try TwoRegions()
     // Twice the stretch that is listed under one deadline, and none more: the end falls together with a stretch's.

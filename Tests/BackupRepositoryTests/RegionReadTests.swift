@@ -80,7 +80,7 @@ import Testing
     setup.west.script { $0.behaviour = .fails(.accessDenied) }
     setup.east.script { $0.behaviour = .fails(.regionUnreachable) }
     let elapsed = timed { #expect(thrownCode { _ = try read(setup.open(), setup) } != nil) }
-    #expect(elapsed > setup.limits.refusal)
+    #expect(elapsed > setup.limits.denial)
   }
 
   @Test("what every region says isn't there isn't there") func absent() throws {

@@ -29,7 +29,7 @@ struct TwoRegions {
     key = "tidemark/\(name)"
     limits.perRegion = .milliseconds(400)
     limits.total = .milliseconds(900)
-    limits.refusal = .milliseconds(300)
+    limits.denial = .milliseconds(300)
     if marked { for store in [west, east] { store.script { $0.objects["tidemark/crm/repository"] = [1] } } }
   }
 
