@@ -29,7 +29,7 @@ static inline int clinux_openat(int directory, const char *name, int flags, mode
 extern int pipe2(int *, int);
 extern int syncfs(int);
 extern int fallocate(int, int, off_t, off_t);
-extern int pipe2(int[2], int);
+extern int sync_file_range(int, off_t, off_t, unsigned int);
 extern int pthread_setname_np(pthread_t, const char *);
 extern int posix_spawn_file_actions_addclosefrom_np(posix_spawn_file_actions_t *, int);
 extern int posix_spawn_file_actions_addchdir_np(posix_spawn_file_actions_t *, const char *);
@@ -55,6 +55,10 @@ static inline int clinux_syncfs(int fd) { return syncfs(fd); }
 
 /// fallocate(2) without flags: gives a part of a file its space, and what was never written there reads as zeros.
 static inline int clinux_allocate(int fd, off_t offset, off_t count) { return fallocate(fd, 0, offset, count); }
+
+/// sync_file_range(2) with SYNC_FILE_RANGE_WRITE: begins to write all of a file to the disk and doesn't wait for it. It
+/// makes nothing durable, and takes no error away from a later flush.
+static inline void clinux_begin_flush(int fd) { (void)sync_file_range(fd, 0, 0, 2); }
 
 /// pthread_setname_np(3) for the calling thread; 15 bytes at most.
 static inline void clinux_name_this_thread(const char *name) { pthread_setname_np(pthread_self(), name); }

@@ -11,7 +11,12 @@ struct PlacementWriter: ~Copyable {
   private let isFresh: Bool
   private var file: Int32 = -1
   private var descriptor: Int32 = -1
+  /// Bytes written since the file was opened.
+  private var writtenByteCount = 0
 
+  /// So much of a file goes to the disk at once, while others are fetched: less is left for the flush at the end.
+  /// Smaller files are left to the kernel, which writes many of them together.
+  private static let flushedByteCountMin = 1 << 20
   /// Below it a page of zeros is written like any other.
   private static let zerosByteCountMin = 64 << 10
 
@@ -21,7 +26,13 @@ struct PlacementWriter: ~Copyable {
     self.isFresh = isFresh
   }
 
-  deinit { if descriptor >= 0 { close(descriptor) } }
+  deinit { Self.finish(descriptor, writtenByteCount) }
+
+  private static func finish(_ descriptor: Int32, _ writtenByteCount: Int) {
+    guard descriptor >= 0 else { return }
+    if writtenByteCount >= flushedByteCountMin { beginFlush(descriptor) }
+    close(descriptor)
+  }
 
   /// - Parameter frame: the whole plaintext of the frame that `placement` names, in the object `name`.
   mutating func write(
@@ -33,14 +44,16 @@ struct PlacementWriter: ~Copyable {
     }
     let path = paths[Int(placement.file)]
     if placement.file != file {
-      if descriptor >= 0 { close(descriptor) }
+      Self.finish(descriptor, writtenByteCount)
       descriptor = -1
+      writtenByteCount = 0
       descriptor = try retryingInterrupts("cannot open the file", path) { () -> Int32 in
         open(path, O_WRONLY | O_NOFOLLOW | O_CLOEXEC)
       }
       file = placement.file
     }
     let opened = descriptor
+    writtenByteCount += count
     try meter.waitingForOutput { () throws(TidemarkError) in
       var rest = UnsafeRawBufferPointer(rebasing: frame[offset..<offset + count])
       var position = Int(placement.fileOffset)

@@ -24,6 +24,9 @@ package func retryingInterrupts<Result: FixedWidthInteger & SignedInteger>(
   }
 }
 
+/// Begins to write what a file has in memory to the disk, and doesn't wait. Nothing is durable by it.
+package func beginFlush(_ descriptor: Int32) { clinux_begin_flush(descriptor) }
+
 /// fallocate(2): gives `count` bytes at `offset` their space on disk. What was never written there reads as zeros.
 /// - Returns: `false` where the file system can't do that; nothing has changed then.
 package func allocateSpace(
