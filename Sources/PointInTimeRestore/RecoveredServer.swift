@@ -213,7 +213,8 @@ package struct RecoveredServer: Sendable {
   /// (xlogrecovery.c, `recoveryPausesHere`). Where it goes on before it hears of the pause that follows at once, it ends
   /// its recovery all the same, with a checkpoint first.
   private func nudge(_ connection: PostgresConnection) {
-    // Refused once the promotion has begun.
+    // Refused once the promotion has begun; whether it ends is what the caller's next query asks, which throws where the
+    // connection is gone.
     _ = try? connection.query("SELECT pg_wal_replay_resume(), pg_wal_replay_pause()")
   }
 

@@ -60,8 +60,10 @@ struct RecoverySettings {
   /// Without one PostgreSQL keeps all WAL that it replayed, so the other half of the room is left to what it writes.
   private var replayLines: [String] {
     var space = statvfs()
+    // Where the WAL really goes: `pg_wal` may lead to another disk, also when a restore goes on that an earlier run began.
+    let wal = "\(target.directory)/pg_wal"
     // The settings that the cluster had are slower and as good.
-    guard statvfs(target.walDirectory ?? target.directory, &space) == 0 else { return [] }
+    guard statvfs(isDirectory(wal) ? wal : target.directory, &space) == 0 else { return [] }
     let room = Int64(space.f_bavail) * Int64(space.f_frsize) / 2
     // Two segments are the least that PostgreSQL takes, and 1 TB is as good as no limit.
     let least = max(256 << 20, 2 * Int64(plan.segmentSize.byteCount))

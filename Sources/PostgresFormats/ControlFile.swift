@@ -1,6 +1,7 @@
 // pg_control, as far as Tidemark reads it: whose cluster a directory is. Layout: src/include/catalog/pg_control.h,
 // `ControlFileData`; its fields up to the segment size are the same in PostgreSQL 13 to 18.
 import Diagnostics
+import Glibc
 
 package struct ControlFile: Sendable, Equatable {
   package var systemIdentifier: SystemIdentifier
@@ -43,6 +44,23 @@ package struct ControlFile: Sendable, Equatable {
       throw Self.invalid("its segment size is \(segmentByteCount)")
     }
     segmentSize = size
+  }
+
+  /// Attempts at a file that is being written, and the microseconds between them.
+  private static let attempts = (count: 10, pause: UInt32(10_000))
+
+  /// The control file of a cluster that may be running: PostgreSQL writes it in place, so one reading may find it half
+  /// old and half new, and its own tools try again (controldata_utils.c, `get_controlfile`). A restore command that failed
+  /// for it would end a standby.
+  package init(rereading read: () throws(TidemarkError) -> [UInt8]) throws(TidemarkError) {
+    for _ in 1..<Self.attempts.count {
+      let bytes = try read()
+      do throws(TidemarkError) {
+        self = try ControlFile(bytes)
+        return
+      } catch { usleep(Self.attempts.pause) }
+    }
+    self = try ControlFile(try read())
   }
 
   private static func invalid(_ cause: String) -> TidemarkError {

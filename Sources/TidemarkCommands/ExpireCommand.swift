@@ -95,9 +95,9 @@ struct ExpireCommand: TidemarkCommand {
     surrender.needsNoSuccessor = noSuccessor
     if let directory = context.configuration.postgres.dataDirectory {
       // Another host's, or another user's, can't be read: the server and the regions are asked all the same.
-      if let bytes = try? readFile("\(directory)/global/pg_control", limit: 64 << 10),
-        let control = try? ControlFile(bytes)
-      {
+      if let control = try? ControlFile(rereading: { () throws(TidemarkError) in
+        try readFile("\(directory)/global/pg_control", limit: 64 << 10)
+      }) {
         surrender.live.insert(control.systemIdentifier)
       }
     }

@@ -42,11 +42,13 @@ package struct StandbyPath: Sendable {
   ///
   /// Whatever can't be found out decides nothing: the segment is served.
   package func fork(in segment: WALSegmentName) -> Fork? {
-    // A control file that can't be read decides nothing.
+    // Without the control file it isn't known whether the standby has passed the fork, and what isn't known decides
+    // nothing: the segment is served. Half-written ones were read again.
     guard let history = known(from: segment.timeline) ?? archived(from: segment.timeline),
       let switchLSN = history.switchLSN(of: segment.timeline),
-      let bytes = try? readFile("\(dataDirectory)/global/pg_control", limit: 64 << 10),
-      let control = try? ControlFile(bytes),
+      let control = try? ControlFile(rereading: { () throws(TidemarkError) in
+        try readFile("\(dataDirectory)/global/pg_control", limit: 64 << 10)
+      }),
       segment == WALSegmentName(timeline: segment.timeline, containing: switchLSN, size: control.segmentSize)
     else { return nil }
     let hasPassed = control.minimumRecoveryTimeline == segment.timeline && control.minimumRecoveryEnd > switchLSN

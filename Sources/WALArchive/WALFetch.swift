@@ -81,7 +81,8 @@ package struct WALFetch {
       "\(directoryName(destination))/../global/pg_control", "global/pg_control",
       dataDirectory.map { "\($0)/global/pg_control" } ?? "",
     ] where !candidate.isEmpty && fileExists(candidate) {
-      return try ControlFile(try readFile(candidate, limit: 64 << 10)).systemIdentifier
+      let control = try ControlFile(rereading: { () throws(TidemarkError) in try readFile(candidate, limit: 64 << 10) })
+      return control.systemIdentifier
     }
     throw TidemarkError(
       .walFileInvalid, "no pg_control tells which cluster asks for WAL", object: destination,

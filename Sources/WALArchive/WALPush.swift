@@ -200,7 +200,7 @@ package struct WALPush {
     var candidates = ["\(directoryName(path))/../global/pg_control"]
     if let dataDirectory { candidates.append("\(dataDirectory)/global/pg_control") }
     for candidate in candidates where fileExists(candidate) {
-      return try ControlFile(try readFile(candidate, limit: 64 << 10))
+      return try ControlFile(rereading: { () throws(TidemarkError) in try readFile(candidate, limit: 64 << 10) })
     }
     return nil
   }

@@ -174,6 +174,16 @@ struct RealWALTests {
     #expect(said("Minimum recovery ending location:") == control.minimumRecoveryEnd.description)
     #expect(said("Min recovery ending loc's timeline:") == "\(control.minimumRecoveryTimeline.rawValue)")
     #expect(said("Bytes per WAL segment:") == "\(control.segmentSize.byteCount)")
+    // A file that is being written is read again, one that stays wrong is refused.
+    var half = bytes
+    half.replaceSubrange(0..<8, with: [UInt8](repeating: 0xAA, count: 8))
+    var readings = 0
+    let reread = try ControlFile(rereading: {
+      readings += 1
+      return readings < 3 ? half : bytes
+    })
+    #expect(reread == control && readings == 3)
+    #expect(code { _ = try ControlFile(rereading: { half }) } == .walFileInvalid)
     // Each bit before the checksum's end counts, and no cut file passes.
     for position in 0..<296 {
       var spoilt = bytes
