@@ -68,7 +68,12 @@ package struct RestoreTarget: Sendable {
         throw TidemarkError(.usage, "the directory for WAL must be an absolute path", object: wanted)
       }
       let location = try SafePath.absolute(wanted.utf8)
-      try Self.requireEmpty(location, what: "the directory for WAL", next: "name an empty or a new one")
+      // What a restore that was killed before any WAL came has left there.
+      let status = "\(location)/archive_status"
+      let marks = isDirectory(status) ? try directoryEntries(status) : nil
+      try Self.requireEmpty(
+        location, what: "the directory for WAL", besides: marks?.isEmpty == true ? ["archive_status"] : [],
+        next: "name an empty or a new one")
       return location
     }
     try requireApart()
@@ -110,7 +115,7 @@ package struct RestoreTarget: Sendable {
   }
 
   private static func requireEmpty(
-    _ path: String, what: String, next: String
+    _ path: String, what: String, besides known: [String] = [], next: String
   ) throws(TidemarkError) {
     var status = stat()
     guard lstat(path, &status) == 0 else { return }
@@ -118,7 +123,7 @@ package struct RestoreTarget: Sendable {
       throw TidemarkError(.targetNotEmpty, "\(what) is something else than a directory", object: path)
     }
     // An empty file system has this.
-    let entries = try directoryEntries(path).filter { $0 != "lost+found" }
+    let entries = try directoryEntries(path).filter { $0 != "lost+found" && !known.contains($0) }
     guard entries.isEmpty else {
       throw TidemarkError(
         .targetNotEmpty, "\(what) isn't empty", object: path, cause: "it holds \(entries.count) entries",

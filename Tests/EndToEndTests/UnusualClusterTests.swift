@@ -55,8 +55,10 @@ struct UnusualClusterTests {
     }
     let target = "\(installation.root)/copy"
     let wal = "\(elsewhere.path)/copy's wal"
-    let restored = try installation.json(
-      ["restore", "--to-latest", "--target-directory", target, "--wal-directory", wal])
+    let arguments = ["restore", "--to-latest", "--target-directory", target, "--wal-directory", wal]
+    let killed = try installation.run(arguments, environment: ["TIDEMARK_CRASH_AT": "restore.before-control-file"])
+    try #require(killed.ending == .signalled(SIGKILL), "\(killed.errorText)")
+    let restored = try installation.json(arguments + ["--delta"])
     let port = try #require(restored["port"] as? Int)
     try expectAll { try installation.query(target, port, $0, database: $1) }
     #expect(try readFile("\(target)/\(long)") == Array(long.utf8))
