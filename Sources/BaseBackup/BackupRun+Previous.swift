@@ -45,10 +45,10 @@ extension BackupRun {
             labels: newest.manifest.labels.map { label in base.labels.firstIndex(of: label).map { $0 + 1 } },
             expectedFileCount: newest.manifest.fileCount))
       }
-      for (label, parts) in try interrupted(layout, after: newest) {
-        base.labels.append(label.text)
+      for attempt in try interrupted(layout, after: newest) {
+        base.labels.append(attempt.label.text)
         // Its label 0 is its own; what the others stand for, its manifest would have said.
-        sources.append(.init(parts: parts, labels: [base.labels.count], expectedFileCount: 0))
+        sources.append(.init(parts: attempt.parts, labels: [base.labels.count], expectedFileCount: 0))
         base.interruptedCount += 1
       }
       if sources.isEmpty { return base }
@@ -87,24 +87,16 @@ extension BackupRun {
   /// interrupted, or run now on another host. What they uploaded is as good as any other pack.
   private func interrupted(
     _ layout: LineageLayout, after newest: CatalogedBackup?
-  ) throws(TidemarkError) -> [(label: BackupLabelName, parts: [ObjectName])] {
-    var parts: [String: [ObjectName]] = [:]
-    var complete: Set<String> = []
-    for entry in try repository.regions.list(prefix: layout.backupsPrefix).entries {
-      let components = entry.name.text.dropFirst(layout.backupsPrefix.count).split(separator: "/")
-      guard let label = components.first.map(String.init) else { continue }
-      if components.dropFirst() == ["manifest"] { complete.insert(label) }
-      if components.count == 3, components[1] == "files" { parts[label, default: []].append(entry.name) }
-    }
-    // Labels begin with their time. This orders attempts to use, nothing that a restore depends on.
-    let labels = parts.keys.filter { !complete.contains($0) && $0 > newest?.label.text ?? "" }.sorted().reversed()
-    return try labels.prefix(Self.interruptedCountMax).map { (text) throws(TidemarkError) in
-      (try BackupLabelName(text), parts[text] ?? [])
-    }
+  ) throws(TidemarkError) -> [InterruptedBackup] {
+    let listing = try repository.regions.list(prefix: layout.backupsPrefix)
+    let all = InterruptedBackup.find(
+      in: listing.entries.map(\.name), layout, after: newest?.label, known: newest?.manifest.packs.map(\.label) ?? [])
+    return Array(all.prefix(Self.interruptedCountMax))
   }
 
-  /// Which packs may be referred to, and which of them may be given up: those that a region lists. With a region that can't be asked, nothing that the
-  /// predecessor's manifest names is known to be missing; what interrupted backups name must be seen.
+  /// Which packs may be referred to, and which of them may be given up: those that a region lists. With a region that
+  /// can't be asked, nothing that the predecessor's manifest names is known to be missing; what interrupted backups name
+  /// must be seen.
   private func usablePacks(
     _ layout: LineageLayout, _ manifest: BackupManifest?, _ base: Base
   ) throws(TidemarkError) -> (packs: UsablePacks, lostCount: Int, candidates: [SparsePacks.Candidate]) {
