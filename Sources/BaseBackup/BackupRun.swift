@@ -94,7 +94,7 @@ package struct BackupRun {
     let capture = try CapturedConfiguration(server, attachments: options.attachments)
     remarks += capture.remarks
 
-    let label = try Self.newLabel(startTime)
+    let label = BackupLabelName.new(at: Int64(startTime))
     var manifest = BackupManifest(
       label: label, cluster: repository.layout.cluster, systemIdentifier: server.systemIdentifier)
     fill(&manifest, from: server, capture)
@@ -140,16 +140,6 @@ package struct BackupRun {
       manifest: manifest, seconds: (ContinuousClock.now - begin).seconds, streamSeconds: streamSeconds,
       walWaitSeconds: walWaitSeconds, rewrittenBytes: result.rewrittenByteCount,
       retiredPacks: base.table?.sparsePackCount ?? 0, remarks: remarks, profile: result.profile)
-  }
-
-  private static func newLabel(_ seconds: Double) throws(TidemarkError) -> BackupLabelName {
-    var time = time_t(seconds)
-    var fields = tm()
-    gmtime_r(&time, &fields)
-    let text = String(
-      format: "%04d%02d%02dT%02d%02d%02dZ-%04x", fields.tm_year + 1900, fields.tm_mon + 1, fields.tm_mday,
-      fields.tm_hour, fields.tm_min, fields.tm_sec, Int.random(in: 0...0xFFFF))
-    return try BackupLabelName(text)
   }
 
   private func requireArchiving(_ server: ServerInspection) throws(TidemarkError) {

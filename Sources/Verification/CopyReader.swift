@@ -2,6 +2,7 @@
 import BackupRepository
 import Diagnostics
 import Envelope
+import Glibc
 import ObjectStorage
 import Synchronization
 import SystemSupport
@@ -14,6 +15,8 @@ final class CopyReader: Sendable {
 
   /// How long one copy may take.
   private static let copyLimit = Duration.seconds(60)
+  /// How long the copy of an object that was just written is waited for at most.
+  private static let arrivalLimit = Duration.seconds(10)
 
   private let repository: Repository
   private let check: CopyCheck
@@ -73,7 +76,10 @@ final class CopyReader: Sendable {
     var absent: [Region] = []
     // When a region lost it since the listing, somebody deletes it: it must not be brought back.
     if goneCount == 0 {
-      absent = answered.subtracting(entry.holders).sorted().map { repository.regions.regions[$0] }
+      for index in answered.subtracting(entry.holders).sorted() {
+        let region = repository.regions.regions[index]
+        if try !arrives(entry, in: region) { absent.append(region) }
+      }
     }
     var mended: Set<String> = []
     if mends, let good, !(absent.isEmpty && damaged.isEmpty) {
@@ -93,6 +99,32 @@ final class CopyReader: Sendable {
           detail: error.description, isMended: mended.contains(region.name)))
     }
     return result
+  }
+
+  /// Whether a copy that wasn't listed is there by now: the regions are listed one beside the other, and what is written
+  /// meanwhile may be seen in one of them alone. As long as a writer waits for a region, a missing copy may be under way.
+  private func arrives(_ entry: RegionListing.Entry, in region: Region) throws(TidemarkError) -> Bool {
+    let age = max(0, wallClockSeconds() - entry.modified)
+    let isOwed = repository.regions.debts.contains(Debt(region: region.name, object: entry.name))
+    // Stores tell whole seconds.
+    let limit = min(repository.regions.policy.degradeAfter, Self.arrivalLimit) + .seconds(1)
+    let patience = isOwed ? Duration.zero : limit - .seconds(age)
+    let deadline = Deadline.after(patience)
+    while true {
+      do throws(TidemarkError) {
+        let copy = try region.request { store throws(TidemarkError) in
+          try store.information(region.key(entry.name), deadline: .after(repository.regions.readLimits.perRegion))
+        }
+        if copy != nil { return true }
+      } catch {
+        if error.code == .interrupted || error.code == .internalFault { throw error }
+        // It answered the listing, and the copy wasn't there.
+        return false
+      }
+      guard let rest = deadline.remaining, rest > .zero else { return false }
+      usleep(UInt32(min(rest, .milliseconds(100)).milliseconds * 1000))
+      try Termination.check()
+    }
   }
 
   /// Reads one copy; a second time when it doesn't pass, since the fault may have been the line's.

@@ -143,7 +143,7 @@ struct RestoreOptionTests {
         }
       }
       // Without the private access rules the cluster's own are in force: over its own socket directory.
-      let answers = try eventually {
+      let answers = try eventually(.seconds(60)) {
         try psql(installation, port, "SELECT pg_is_in_recovery()") == "f"
       }
       #expect(answers, "\(name)")

@@ -73,7 +73,8 @@ import Testing
 
     let sum = "SELECT count(*), md5(string_agg(md5(filler), '' ORDER BY id)) FROM t"
     let expected = try server.psql(sum)
-    #expect(try installation.run(["verify"]).succeeded)
+    let verified = try installation.run(["verify"])
+    #expect(verified.succeeded, "\(String(decoding: verified.output, as: UTF8.self))\(verified.errorText)")
     try installation.restore("restored", ["--to-backup-end"]) { query in
       let restored = try query(sum)
       #expect(restored == expected)

@@ -134,6 +134,26 @@ import Testing
     #expect(own[0].detail.contains("the backup a can't be restored without it"))
   }
 
+  @Test(
+    "a copy that is written while the regions are listed isn't missing", arguments: [UInt32(0), 200_000])
+  func arriving(microseconds: UInt32) throws {
+    let name = world.lineage.wal(.segment(try #require(WALSegmentName("000000010000000000000004"))))
+    let (path, away) = (world.path("east", name), "\(world.directory.path)/away")
+    try DurableFile.move(path, to: away)
+    // It is asked for when the regions are listed and before any copy is read.
+    let report = try verify {
+      $0.continuous = { catalog in
+        Thread.detachNewThread {
+          usleep(microseconds)
+          try? DurableFile.move(away, to: path)
+        }
+        return Set(catalog.backups.map(\.label.text))
+      }
+    }
+    #expect(report.state.findings == [])
+    #expect(fileExists(path))
+  }
+
   @Test("a region that is gone is said once, and the other is verified") func regionDown() throws {
     try DurableFile.move("\(world.directory.path)/east", to: "\(world.directory.path)/away")
     let report = try verify()
