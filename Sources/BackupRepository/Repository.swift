@@ -96,11 +96,11 @@ package final class Repository: Sendable {
       level: level(for: kind), created: wallClockMicroseconds(), attributes: attributes)
   }
 
-  /// zstd's level for an object of `kind`. For WAL the lowest: what is stored grows by 11 to 17 %, but PostgreSQL waits
-  /// for it, and the CPU is the database host's. See docs/decisions/2026-11-25-sizes-digest-level.md.
+  /// zstd's level for an object of `kind`. Lower for WAL: PostgreSQL waits for it, and the CPU is the database host's.
+  /// See docs/decisions/2026-11-25-sizes-digest-level.md.
   private func level(for kind: ObjectKind) -> Int {
     switch kind {
-    case .walSegment, .partialSegment, .walTail: min(compressionLevel, 1)
+    case .walSegment, .partialSegment, .walTail: min(compressionLevel, 2)
     default: compressionLevel
     }
   }

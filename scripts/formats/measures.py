@@ -7,7 +7,7 @@ import zstandard
 
 MIB = 1 << 20
 PAGE = 8192
-LEVELS = (-1, 1, 3, 6, 9)
+LEVELS = (-1, 1, 2, 3, 6, 9)
 FRAMES = (64 << 10, 256 << 10, 512 << 10, MIB, 2 * MIB, 4 * MIB)
 BLOCKS = tuple(kib << 10 for kib in (8, 16, 32, 64, 128, 256))
 DIGESTS = ("sha256", "sha512-256", "blake2b512", "sha1", "md5")
