@@ -105,9 +105,11 @@ static inline uint32_t clinux_crc32c(uint32_t crc, const uint8_t *p, size_t n) {
   return clinux_crc32c_hardware_available() ? clinux_crc32c_hardware(crc, p, n) : clinux_crc32c_portable(crc, p, n);
 }
 
-/// Keeps large buffers in the heap: glibc otherwise maps and unmaps each, and every first touch is a page fault.
+/// Keeps buffers of some MiB in the heap: glibc otherwise maps and unmaps each, and every first touch is a page fault.
+/// Whole packs and segments don't stay: the heap would be cut up by what is allocated between them, and the memory of a
+/// long backup or restore would grow past what its buffers need.
 static inline void clinux_keep_large_buffers(void) {
-  mallopt(M_MMAP_THRESHOLD, 64 << 20);
+  mallopt(M_MMAP_THRESHOLD, 8 << 20);
   mallopt(M_TRIM_THRESHOLD, 128 << 20);
   mallopt(M_ARENA_MAX, 2);
 }

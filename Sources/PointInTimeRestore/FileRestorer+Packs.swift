@@ -11,7 +11,8 @@ extension FileRestorer {
     _ window: inout Window, _ result: inout FileRestoreResult, _ written: Counter
   ) throws(TidemarkError) {
     try compare(&window, &result, written)
-    let packs = window.placements.keys.sorted { ($0.label, $0.number) < ($1.label, $1.number) }
+    let packs = Self.spread(
+      window.placements.keys.sorted { ($0.label, $0.number) < ($1.label, $1.number) }, over: threadCount)
     result.packCount += packs.count
     let next = Counter()
     let hasFailed = Cancellation()
@@ -32,6 +33,20 @@ extension FileRestorer {
             Int64(written.add((placements[packs[index]] ?? []).reduce(0) { $0 + Int($1.byteCount) })))
         }
       }
+    }
+  }
+
+  /// Fewer packs than this hold files that are small enough for the threads not to meet in one.
+  private static let spreadCountMin = 64
+
+  /// The same packs in another order: those that stand beside each other, and are in work at the same time, come from
+  /// `count` places far apart. Where there are many, neighbours hold the same file of 1 GB, and only one thread at a time
+  /// writes into it. Where there are few, files that are written from one end to the other are cheaper.
+  private static func spread(_ packs: [PackID], over count: Int) -> [PackID] {
+    if packs.count < spreadCountMin { return packs }
+    let step = (packs.count + count - 1) / count
+    return (0..<step).flatMap { row in
+      stride(from: row, to: packs.count, by: step).map { packs[$0] }
     }
   }
 
@@ -56,7 +71,7 @@ extension FileRestorer {
     try repository.regions.read(name, limits: Self.packLimits, meter: meter, first: suspects) { bytes, _ in
       let object = try repository.open(.pack, name, bytes)
       var reader = try OpenedObject.FrameReader(object)
-      var writer = PlacementWriter(paths, meter, isFresh: isFresh)
+      var writer = PlacementWriter(paths, self, isFresh: isFresh)
       isFresh = false
       var current: Int32 = -1
       for placement in ordered {

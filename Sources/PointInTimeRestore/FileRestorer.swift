@@ -33,6 +33,7 @@ struct FileRestorer: Sendable {
   let progress: @Sendable (Int64) -> Void
   /// Its input is the regions, its output the target's file system, its work opening and decompressing.
   let meter = StageMeter("files")
+  let turns = WriteTurns()
 
   struct PackID: Hashable, Sendable {
     var label: Int

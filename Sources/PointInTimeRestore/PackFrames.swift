@@ -85,7 +85,7 @@ struct PackFrames {
     guard wanted * 2 <= total else { return false }
     let unlocked = try restorer.repository.unlock(name, verified)
     var opener = try FrameOpener()
-    var writer = PlacementWriter(paths, restorer.meter)
+    var writer = PlacementWriter(paths, restorer)
     var rest = placements[...]
     for group in groups {
       let bytes = try read(

@@ -7,6 +7,7 @@ import SystemSupport
 struct PlacementWriter: ~Copyable {
   private let paths: [String]
   private let meter: StageMeter
+  private let turns: WriteTurns
   /// Whether nothing was ever written into these files, so that they read as zeros.
   private let isFresh: Bool
   private var file: Int32 = -1
@@ -20,9 +21,10 @@ struct PlacementWriter: ~Copyable {
   /// Below it a page of zeros is written like any other.
   private static let zerosByteCountMin = 64 << 10
 
-  init(_ paths: [String], _ meter: StageMeter, isFresh: Bool = false) {
+  init(_ paths: [String], _ restorer: FileRestorer, isFresh: Bool = false) {
     self.paths = paths
-    self.meter = meter
+    meter = restorer.meter
+    turns = restorer.turns
     self.isFresh = isFresh
   }
 
@@ -54,20 +56,20 @@ struct PlacementWriter: ~Copyable {
     }
     let opened = descriptor
     writtenByteCount += count
+    let mayBeZeros = isFresh && count >= Self.zerosByteCountMin
+    var rest = UnsafeRawBufferPointer(rebasing: frame[offset..<offset + count])
+    let isZeros = mayBeZeros && Self.isZero(rest)
+    var position = Int(placement.fileOffset)
     try meter.waitingForOutput { () throws(TidemarkError) in
-      var rest = UnsafeRawBufferPointer(rebasing: frame[offset..<offset + count])
-      var position = Int(placement.fileOffset)
-      if isFresh, rest.count >= Self.zerosByteCountMin, Self.isZero(rest),
-        try allocateSpace(opened, at: position, count: rest.count, path)
-      {
-        return
-      }
-      while !rest.isEmpty {
-        let written = try retryingInterrupts("cannot write the file", path) { () -> Int in
-          pwrite(opened, rest.baseAddress!, rest.count, position)  // not empty, so it has a base address
+      try turns.take(placement.file) { () throws(TidemarkError) in
+        if isZeros, try allocateSpace(opened, at: position, count: rest.count, path) { return }
+        while !rest.isEmpty {
+          let written = try retryingInterrupts("cannot write the file", path) { () -> Int in
+            pwrite(opened, rest.baseAddress!, rest.count, position)  // not empty, so it has a base address
+          }
+          rest = UnsafeRawBufferPointer(rebasing: rest[written...])
+          position += written
         }
-        rest = UnsafeRawBufferPointer(rebasing: rest[written...])
-        position += written
       }
     }
   }
