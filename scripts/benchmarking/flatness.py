@@ -14,8 +14,8 @@ RELATIONS = (0, 20_000, 200_000)
 # As many bytes as the most relations, each of one page, in few of them: memory follows how many packs are on their way,
 # and a small backup has few.
 SAME_BYTES, SAME_BYTES_PAGES = 200, 1_000
-# How often the smaller size is measured. A peak is how many buffers met by chance, and ten times the bytes have ten times
-# the chances: the larger's one peak is compared with the largest of the smaller's.
+# How often the smaller size is measured. A peak is how many buffers met by chance, and ten times the bytes have ten
+# times the chances: the larger's one peak is compared with the largest of the smaller's.
 SMALLER_RUNS = 5
 SCENARIOS = ("sizes", "sizes-restore", "relations")
 
