@@ -17,6 +17,8 @@ package enum CrashPoint {
   /// Sends the process SIGKILL or SIGSTOP when this is the chosen place, for the chosen time.
   package static func reach(_ name: @autoclosure () -> String) {
     guard let chosen, chosen.name == name() else { return }
-    if reached.add(1) == chosen.count { kill(getpid(), chosen.signal) }
+    // To this thread, for the whole process: it takes the signal before it goes on. One that is sent to the process is
+    // taken by the main thread, whenever that is scheduled, and the others work on until then.
+    if reached.add(1) == chosen.count { raise(chosen.signal) }
   }
 }

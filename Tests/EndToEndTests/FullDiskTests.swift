@@ -76,14 +76,19 @@ struct FullDiskTests {
       try server.psql("SELECT pg_switch_wal()")
     }
     try installation.archiveWAL()
-    let small = try SmallFileSystem("\(installation.root)/small", "size=1000m")
-    defer { small.unmount() }
-    let report = try installation.restore("small/data", []) { query in
-      let found = try query("SELECT count(*) FROM ledger")
-      #expect(found == "\(count)")
-      let settings = try query("SELECT current_setting('max_wal_size'), current_setting('checkpoint_timeout')")
-      #expect(settings == "1GB|1h")
+    // Everything on the small disk, and the WAL alone.
+    for (target, arguments) in [
+      ("small/data", []), ("data", ["--wal-directory", "\(installation.root)/small/wal"]),
+    ] {
+      let small = try SmallFileSystem("\(installation.root)/small", "size=1000m")
+      defer { small.unmount() }
+      let report = try installation.restore(target, arguments) { query in
+        let found = try query("SELECT count(*) FROM ledger")
+        #expect(found == "\(count)")
+        let settings = try query("SELECT current_setting('max_wal_size'), current_setting('checkpoint_timeout')")
+        #expect(settings == "1GB|1h")
+      }
+      #expect(try #require(report["walSegments"] as? Int) * 16 > 1000)
     }
-    #expect(try #require(report["walSegments"] as? Int) * 16 > 1000)
   }
 }

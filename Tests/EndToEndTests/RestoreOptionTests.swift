@@ -143,14 +143,21 @@ struct RestoreOptionTests {
         }
       }
       // Without the private access rules the cluster's own are in force: over its own socket directory.
-      let answers = try eventually(.seconds(60)) {
+      // It ends its recovery with a checkpoint, which on a busy disk takes a while.
+      let answers = try eventually(.seconds(300)) {
         try psql(installation, port, "SELECT pg_is_in_recovery()") == "f"
       }
-      #expect(answers, "\(name)")
+      #expect(answers, "\(name): \(serverLog(target))")
       #expect(try psql(installation, port, Self.rows) == expected, "\(name)")
       let settings = String(decoding: try readFile("\(target)/postgresql.auto.conf"), as: UTF8.self)
       #expect(!settings.contains("recovery_target") && !settings.contains("restore_command"), "\(name): \(settings)")
     }
+  }
+
+  /// The end of what the restored server said.
+  private func serverLog(_ target: String) -> String {
+    let log = (try? readFile("\(target).tidemark/server.log")) ?? []
+    return String(decoding: log.suffix(4000), as: UTF8.self)
   }
 
   private func psql(_ installation: Installation, _ port: Int, _ sql: String) throws -> String {
