@@ -39,13 +39,17 @@ struct NextSteps {
   /// Ends the pause, and with it the recovery: the server takes writes.
   private var resume: String {
     let superuser = settings.plan.backup.manifest.bootstrapSuperuser ?? "postgres"
-    // The server answers before it has come to its target, and a resumption before that would be none.
-    let wait =
-      "DO $$ BEGIN WHILE pg_get_wal_replay_pause_state() <> 'paused' LOOP PERFORM pg_sleep(0.1); END LOOP; END $$"
-    let statements = [wait, "SELECT pg_wal_replay_resume()"].map { "-c \(RecoverySettings.quoted($0))" }
+    // The server answers before it has come to its target, and a resumption before that would be none. Each look is a
+    // transaction of its own: one that lasted would stand in the replay's way, and be cancelled by it after a while.
+    // Should that happen all the same, nothing is resumed.
+    let wait = """
+      DO $$ BEGIN WHILE CASE WHEN pg_is_in_recovery() THEN pg_get_wal_replay_pause_state() <> 'paused' END LOOP \
+      COMMIT; PERFORM pg_sleep(0.1); COMMIT; END LOOP; END $$
+      """
+    let statements = [wait, "SELECT pg_wal_replay_resume() WHERE pg_is_in_recovery()"]
     return asServerUser(
-      "psql -q -p \(port) -U \(RecoverySettings.quoted(superuser)) -d postgres \(statements.joined(separator: " "))"
-    )
+      "psql -q -v ON_ERROR_STOP=1 -p \(port) -U \(RecoverySettings.quoted(superuser)) -d postgres "
+        + statements.map { "-c \(RecoverySettings.quoted($0))" }.joined(separator: " "))
   }
 
   /// The target is still set, so without this the server would shut down again.

@@ -78,7 +78,7 @@ final class CopyReader: Sendable {
     if goneCount == 0 {
       for index in answered.subtracting(entry.holders).sorted() {
         let region = repository.regions.regions[index]
-        if try !arrives(entry, in: region) { absent.append(region) }
+        if try !arrives(entry, in: region, &result) { absent.append(region) }
       }
     }
     var mended: Set<String> = []
@@ -101,9 +101,20 @@ final class CopyReader: Sendable {
     return result
   }
 
+  /// Said once; what this region holds of the rest isn't verified by this run.
+  private func giveUp(_ region: Region, _ name: ObjectName, _ error: TidemarkError, _ result: inout Result) {
+    if failed.withLock({ $0.insert(region.name).inserted }) {
+      result.findings.append(
+        VerificationFinding(.regionNotAsked, name.text, region: region.name, detail: error.description))
+    }
+  }
+
   /// Whether a copy that wasn't listed is there by now: the regions are listed one beside the other, and what is written
   /// meanwhile may be seen in one of them alone. As long as a writer waits for a region, a missing copy may be under way.
-  private func arrives(_ entry: RegionListing.Entry, in region: Region) throws(TidemarkError) -> Bool {
+  private func arrives(
+    _ entry: RegionListing.Entry, in region: Region, _ result: inout Result
+  ) throws(TidemarkError) -> Bool {
+    if failed.withLock({ $0.contains(region.name) }) { return false }
     let age = max(0, wallClockSeconds() - entry.modified)
     let isOwed = repository.regions.debts.contains(Debt(region: region.name, object: entry.name))
     // Stores tell whole seconds.
@@ -118,6 +129,7 @@ final class CopyReader: Sendable {
         if copy != nil { return true }
       } catch {
         if error.code == .interrupted || error.code == .internalFault { throw error }
+        giveUp(region, entry.name, error, &result)
         // It answered the listing, and the copy wasn't there.
         return false
       }
@@ -141,11 +153,7 @@ final class CopyReader: Sendable {
         case .objectNotFound: return .gone
         case .interrupted, .internalFault: throw error
         default:
-          // Said once; what this region holds of the rest isn't verified by this run.
-          if failed.withLock({ $0.insert(region.name).inserted }) {
-            result.findings.append(
-              VerificationFinding(.regionNotAsked, name.text, region: region.name, detail: error.description))
-          }
+          giveUp(region, name, error, &result)
           return .unknown
         }
       }

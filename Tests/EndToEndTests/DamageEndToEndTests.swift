@@ -77,7 +77,7 @@ struct DamageEndToEndTests {
     if arguments == ["--no-start"] { #expect(!fileExists("\(target)/global/pg_control")) }
     if let lines = try? readFile("\(target)/postmaster.pid") {
       let pid = try #require(pid_t(String(decoding: lines, as: UTF8.self).split(separator: "\n").first ?? ""))
-      #expect(kill(pid, 0) != 0, "a server still runs: \(outcome.errorText)")
+      #expect(try eventually { kill(pid, 0) != 0 }, "a server still runs: \(outcome.errorText)")
     }
   }
 

@@ -128,20 +128,7 @@ struct RestoreOptionTests {
         #expect(try installation.query(target, port, "SELECT pg_is_in_recovery()") == "t")
         #expect(try installation.query(target, port, Self.rows) == expected)
       }
-      for step in steps {
-        let command = PostgresServer.unprivileged("/bin/sh", ["-c", step])
-        let outcome = try ChildProcess.run(
-          command[0], Array(command.dropFirst()), environment: ["PATH": "/usr/bin:/bin"], workingDirectory: "/",
-          deadline: .after(.seconds(60)))
-        // A server that is to shut down at its target does so while pg_ctl waits for it.
-        let isShutdown = name == "no-start-shutdown" && step == steps.first
-        #expect(outcome.succeeded || isShutdown, "\(name): \(step): \(outcome.errorText)")
-        if isShutdown {
-          _ = try eventually {
-            try !installation.postgres("pg_ctl", ["status", "-D", target], succeeds: false).succeeded
-          }
-        }
-      }
+      try follow(steps, name, installation, target)
       // Without the private access rules the cluster's own are in force: over its own socket directory.
       // It ends its recovery with a checkpoint, which on a busy disk takes a while.
       let answers = try eventually(.seconds(300)) {
@@ -152,6 +139,51 @@ struct RestoreOptionTests {
       let settings = String(decoding: try readFile("\(target)/postgresql.auto.conf"), as: UTF8.self)
       #expect(!settings.contains("recovery_target") && !settings.contains("restore_command"), "\(name): \(settings)")
     }
+  }
+
+  /// Runs the steps as they are printed.
+  private func follow(_ steps: [String], _ name: String, _ installation: Installation, _ target: String) throws {
+    for step in steps {
+      let command = PostgresServer.unprivileged("/bin/sh", ["-c", step])
+      let outcome = try ChildProcess.run(
+        command[0], Array(command.dropFirst()), environment: ["PATH": "/usr/bin:/bin"], workingDirectory: "/",
+        deadline: .after(.seconds(60)))
+      // A server that is to shut down at its target does so while pg_ctl waits for it.
+      let isShutdown = name == "no-start-shutdown" && step == steps.first
+      #expect(outcome.succeeded || isShutdown, "\(name): \(step): \(outcome.errorText)")
+      if isShutdown {
+        _ = try eventually {
+          try !installation.postgres("pg_ctl", ["status", "-D", target], succeeds: false).succeeded
+        }
+      }
+    }
+  }
+
+  @Test("who waits for a replay's pause doesn't stand in the replay's way")
+  func conflictingReplay() throws {
+    let installation = try Installation(.v15, usesS3: false, configure: { $0.settings["autovacuum"] = "off" })
+    let server = installation.server
+    try server.psql("CREATE TABLE ledger (id int)")
+    _ = try installation.json(["backup"])
+    // Rows that a transaction on a standby would still see, removed in the WAL's course: each segment takes its fetch.
+    for number in 1...20 {
+      try server.psql("INSERT INTO ledger VALUES (\(number))")
+      try server.psql("DELETE FROM ledger WHERE id < \(number)")
+      try server.psql("VACUUM ledger")
+      try server.psql("SELECT pg_switch_wal()")
+    }
+    let xid = try server.psql("BEGIN; INSERT INTO ledger VALUES (0); SELECT pg_current_xact_id(); COMMIT")
+    try server.psql("INSERT INTO ledger VALUES (99)")
+    try installation.archiveWAL()
+    let target = "\(installation.root)/restored"
+    let report = try installation.json(
+      ["restore", "--target-directory", target, "--no-start", "--target-action", "pause", "--to-xid", xid])
+    defer { _ = try? installation.postgres("pg_ctl", ["stop", "-m", "immediate", "-D", target], succeeds: false) }
+    try follow(try #require(report["nextSteps"] as? [String]), "pause", installation, target)
+    let port = try #require(report["port"] as? Int)
+    #expect(try eventually(.seconds(300)) { try psql(installation, port, "SELECT pg_is_in_recovery()") == "f" })
+    #expect(try psql(installation, port, "SELECT string_agg(id::text, ',' ORDER BY id) FROM ledger") == "0,20")
+    #expect(!serverLog(target).contains("canceling statement"))
   }
 
   /// The end of what the restored server said.
