@@ -27,6 +27,7 @@ package struct InterruptedBackup: Equatable {
     return parts.filter { !passed.contains($0.key) && $0.key > newest?.text ?? "" }
       .sorted { $0.key > $1.key }
       .compactMap { text, parts in
+        // A name that isn't a label's is no backup of ours.
         guard let label = try? BackupLabelName(text) else { return nil }
         return InterruptedBackup(label: label, parts: parts.sorted { $0.text < $1.text })
       }

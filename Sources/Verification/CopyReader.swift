@@ -15,13 +15,16 @@ final class CopyReader: Sendable {
 
   /// How long one copy may take.
   private static let copyLimit = Duration.seconds(60)
-  /// How long the copy of an object that was just written is waited for at most.
+  /// How long after the listing copies that were being written are waited for at most.
   private static let arrivalLimit = Duration.seconds(10)
 
   private let repository: Repository
   private let check: CopyCheck
   private let mends: Bool
   private let limiter: RateLimiter
+  /// Until then a copy that wasn't listed may be under way: as long as a writer waits for a region, and a moment for the
+  /// write itself. One moment for all, by this host's clock: stores' clocks may differ by hours.
+  private let arrivals: Deadline
   /// Indexes of the regions whose listing is known.
   private let answered: Set<Int>
   /// Regions that failed: their copies aren't waited for any more.
@@ -33,6 +36,7 @@ final class CopyReader: Sendable {
     self.mends = mends
     limiter = RateLimiter(bytesPerSecond: rateLimit)
     answered = listing.answered
+    arrivals = .after(min(repository.regions.policy.degradeAfter, Self.arrivalLimit) + .seconds(1))
     failed = Mutex(skipped)
   }
 
@@ -110,17 +114,12 @@ final class CopyReader: Sendable {
   }
 
   /// Whether a copy that wasn't listed is there by now: the regions are listed one beside the other, and what is written
-  /// meanwhile may be seen in one of them alone. As long as a writer waits for a region, a missing copy may be under way.
+  /// meanwhile may be seen in one of them alone.
   private func arrives(
     _ entry: RegionListing.Entry, in region: Region, _ result: inout Result
   ) throws(TidemarkError) -> Bool {
     if failed.withLock({ $0.contains(region.name) }) { return false }
-    let age = max(0, wallClockSeconds() - entry.modified)
     let isOwed = repository.regions.debts.contains(Debt(region: region.name, object: entry.name))
-    // Stores tell whole seconds.
-    let limit = min(repository.regions.policy.degradeAfter, Self.arrivalLimit) + .seconds(1)
-    let patience = isOwed ? Duration.zero : limit - .seconds(age)
-    let deadline = Deadline.after(patience)
     while true {
       do throws(TidemarkError) {
         let copy = try region.request { store throws(TidemarkError) in
@@ -133,7 +132,8 @@ final class CopyReader: Sendable {
         // It answered the listing, and the copy wasn't there.
         return false
       }
-      guard let rest = deadline.remaining, rest > .zero else { return false }
+      // Nobody is writing what is owed.
+      guard !isOwed, let rest = arrivals.remaining, rest > .zero else { return false }
       usleep(UInt32(min(rest, .milliseconds(100)).milliseconds * 1000))
       try Termination.check()
     }

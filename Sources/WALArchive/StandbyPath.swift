@@ -60,6 +60,7 @@ package struct StandbyPath: Sendable {
   /// any more: PostgreSQL goes on to descendants of what it follows only.
   private func known(from older: TimelineID) -> TimelineHistory? {
     let directory = "\(dataDirectory)/pg_wal"
+    // A directory that can't be listed tells of no history: the archive is asked then.
     let newer = ((try? directoryEntries(directory)) ?? []).compactMap { (text) -> TimelineID? in
       guard case .history(let timeline) = try? WALFileName(text: text), timeline > older else { return nil }
       return timeline
