@@ -240,7 +240,7 @@ package struct KeyRewrap {
       var attributes = SealedAttributes()
       attributes.plaintextDigest = SHA256Digest.of(plaintext)
       attributes.plaintextByteCount = UInt64(plaintext.count)
-      let bytes = try repository.seal(.rewrap, name, plaintext, attributes: { attributes })
+      let bytes = try repository.seal(.rewrap, name, plaintext, attributes: attributes)
       result.rewrapBytes += bytes.count
       CrashPoint.reach("rotate.before-create")
       let (trusted, wanted) = (keys.trustedWriters, wanted)

@@ -88,12 +88,21 @@ package final class Repository: Sendable {
 
   /// Seals `plaintext` whole. `attributes` is called on this thread while others compress.
   package func seal(
-    _ kind: ObjectKind, _ name: ObjectName, _ plaintext: [UInt8],
-    attributes: () throws(TidemarkError) -> SealedAttributes = { SealedAttributes() }
+    _ kind: ObjectKind, _ name: ObjectName, _ plaintext: UnsafeRawBufferPointer,
+    attributes: () throws(TidemarkError) -> SealedAttributes
   ) throws(TidemarkError) -> [UInt8] {
     try SealedObject.seal(
       kind: kind, name: name.text, plaintext: plaintext, recipients: try recipients(for: kind), writer: try writer(),
       level: level(for: kind), created: wallClockMicroseconds(), attributes: attributes)
+  }
+
+  /// Seals `plaintext` whole.
+  package func seal(
+    _ kind: ObjectKind, _ name: ObjectName, _ plaintext: [UInt8], attributes: SealedAttributes = SealedAttributes()
+  ) throws(TidemarkError) -> [UInt8] {
+    try plaintext.withUnsafeBufferPointer { buffer throws(TidemarkError) in
+      try seal(kind, name, UnsafeRawBufferPointer(buffer)) { () throws(TidemarkError) in attributes }
+    }
   }
 
   /// zstd's level for an object of `kind`. Lower for WAL: PostgreSQL waits for it, and the CPU is the database host's.
@@ -114,6 +123,23 @@ package final class Repository: Sendable {
   ) throws(TidemarkError) -> (plaintext: [UInt8], sealed: [UInt8]) {
     try regions.read(name, mends: mends, limits: limits, meter: meter) { bytes, _ in
       (try self.open(kind, name, bytes).readAll(limit: limit), bytes)
+    }
+  }
+
+  /// The same into `file`, in the place of what it holds. After an error it holds nothing that may be used.
+  package func readSealed(
+    _ kind: ObjectKind, _ name: ObjectName, limit: Int, into file: borrowing OpenFile, meter: StageMeter? = nil
+  ) throws(TidemarkError) -> SealedHeader {
+    try regions.read(name, meter: meter) { bytes, _ in
+      let object = try self.open(kind, name, bytes)
+      // Another region's copy may have been found damaged half-way.
+      try file.truncate()
+      var end: Int64 = 0
+      try object.read(limit: limit) { (piece) throws(TidemarkError) in
+        try file.write(piece, at: end)
+        end += Int64(piece.count)
+      }
+      return object.header
     }
   }
 

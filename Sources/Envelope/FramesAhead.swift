@@ -1,7 +1,6 @@
 // Compression of one object's frames on all cores: PostgreSQL waits while a segment is archived. Frames don't depend on each
 // other, so the result is the same with any number of threads.
 import Diagnostics
-import Synchronization
 import SystemSupport
 
 /// A frame's content, ready to be sealed.
@@ -13,13 +12,10 @@ struct CompressedFrame: Sendable {
   var bytes: [UInt8]
 
   func withContent(
-    of plaintext: [UInt8], _ body: (UnsafeRawBufferPointer) throws(TidemarkError) -> Void
+    of plaintext: UnsafeRawBufferPointer, _ body: (UnsafeRawBufferPointer) throws(TidemarkError) -> Void
   ) throws(TidemarkError) {
     switch codec {
-    case .stored:
-      try plaintext.withUnsafeBufferPointer { buffer throws(TidemarkError) in
-        try body(UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(buffer)[range]))
-      }
+    case .stored: try body(UnsafeRawBufferPointer(rebasing: plaintext[range]))
     case .zstd:
       try bytes.withUnsafeBufferPointer { buffer throws(TidemarkError) in try body(UnsafeRawBufferPointer(buffer)) }
     }
@@ -30,30 +26,43 @@ struct CompressedFrame: Sendable {
 /// does meanwhile, and the sealing of a frame, cost no time of their own. The threads end with this value.
 struct FramesAhead: ~Copyable {
   private static let threadCountMax = 4
+  /// Frames that may be ready and not yet taken: what bounds the memory.
+  private static let aheadCountMax = 32
 
-  private let plaintext: [UInt8]
+  /// What the threads read.
+  ///
+  /// Invariant: nobody writes it, and who made this value keeps it until the value has gone, which waits for the threads.
+  /// That is why it is `@unchecked Sendable`.
+  private struct Plaintext: @unchecked Sendable {
+    let bytes: UnsafeRawBufferPointer
+  }
+
+  private let plaintext: Plaintext
   private let level: Int
-  private let work: Work
+  private let work: OrderedWork<CompressedFrame>
   private let threads: [WorkerThread<Void>]
   private var next = 0
   /// Where there are no threads.
   private var worker: FrameWorker?
 
-  /// Begins to compress `plaintext` in frames of ``SealedObject/framePlaintextByteCountMax`` bytes.
-  init(_ plaintext: [UInt8], level: Int) {
+  /// Begins to compress `bytes` in frames of ``SealedObject/framePlaintextByteCountMax`` bytes. They must outlive this
+  /// value.
+  init(_ bytes: UnsafeRawBufferPointer, level: Int) {
     let size = SealedObject.framePlaintextByteCountMax
-    let work = Work(frameCount: (plaintext.count + size - 1) / size)
+    let work = OrderedWork<CompressedFrame>(
+      count: (bytes.count + size - 1) / size, aheadCount: Self.aheadCountMax)
+    let plaintext = Plaintext(bytes: bytes)
     self.plaintext = plaintext
     self.level = level
     self.work = work
     // A thread for less than two frames costs more than it gains.
-    let threadCount = min(processorCount(), Self.threadCountMax, work.frameCount / 2)
+    let threadCount = min(processorCount(), Self.threadCountMax, work.count / 2)
     threads = (0..<(threadCount > 1 ? threadCount : 0)).map { number in
       WorkerThread("compress-\(number)") {
         do throws(TidemarkError) {
           var worker = try FrameWorker()
           while let index = work.claim() {
-            work.put(try worker.compress(plaintext, Self.range(index, of: plaintext), level: level), at: index)
+            work.put(try worker.compress(plaintext.bytes, Self.range(index, of: plaintext), level: level), at: index)
           }
         } catch { work.fail(error) }
       }
@@ -70,84 +79,18 @@ struct FramesAhead: ~Copyable {
 
   /// The next frame; `nil` behind the last.
   mutating func take() throws(TidemarkError) -> CompressedFrame? {
-    guard next < work.frameCount else { return nil }
+    guard next < work.count else { return nil }
     defer { next += 1 }
     if !threads.isEmpty { return try work.take(next) }
     var worker = if let worker = self.worker.take() { worker } else { try FrameWorker() }
-    let frame = try worker.compress(plaintext, Self.range(next, of: plaintext), level: level)
+    let frame = try worker.compress(plaintext.bytes, Self.range(next, of: plaintext), level: level)
     self.worker = consume worker
     return frame
   }
 
-  private static func range(_ index: Int, of plaintext: [UInt8]) -> Range<Int> {
+  private static func range(_ index: Int, of plaintext: Plaintext) -> Range<Int> {
     let start = index * SealedObject.framePlaintextByteCountMax
-    return start..<min(start + SealedObject.framePlaintextByteCountMax, plaintext.count)
-  }
-
-  /// What the threads and the taker share.
-  private final class Work: Sendable {
-    /// Frames that may be ready and not yet taken: what bounds the memory.
-    private static let aheadCountMax = 32
-
-    private struct State {
-      var ready: [Int: CompressedFrame] = [:]
-      var claimed = 0
-      var taken = 0
-      var isCancelled = false
-      var failure: TidemarkError?
-    }
-    let frameCount: Int
-    private let state = Mutex(State())
-    private let changed = Condition()
-
-    init(frameCount: Int) { self.frameCount = frameCount }
-
-    /// The number of a frame that nobody else compresses; `nil` when nothing is left to do.
-    func claim() -> Int? {
-      while true {
-        let ticket = changed.ticket()
-        let (index, isOver) = state.withLock { state -> (Int?, Bool) in
-          if state.isCancelled || state.failure != nil || state.claimed == frameCount { return (nil, true) }
-          guard state.claimed < state.taken + Self.aheadCountMax else { return (nil, false) }
-          defer { state.claimed += 1 }
-          return (state.claimed, false)
-        }
-        if index != nil || isOver { return index }
-        changed.wait(ticket)
-      }
-    }
-
-    func put(_ frame: CompressedFrame, at index: Int) {
-      state.withLock { $0.ready[index] = frame }
-      changed.signal()
-    }
-
-    func fail(_ error: TidemarkError) {
-      state.withLock { if $0.failure == nil { $0.failure = error } }
-      changed.signal()
-    }
-
-    func cancel() {
-      state.withLock { $0.isCancelled = true }
-      changed.signal()
-    }
-
-    func take(_ index: Int) throws(TidemarkError) -> CompressedFrame {
-      while true {
-        let ticket = changed.ticket()
-        let frame = try state.withLock { (state) throws(TidemarkError) -> CompressedFrame? in
-          if let failure = state.failure { throw failure }
-          guard let frame = state.ready.removeValue(forKey: index) else { return nil }
-          state.taken = index + 1
-          return frame
-        }
-        if let frame {
-          changed.signal()
-          return frame
-        }
-        changed.wait(ticket)
-      }
-    }
+    return start..<min(start + SealedObject.framePlaintextByteCountMax, plaintext.bytes.count)
   }
 }
 
@@ -166,12 +109,10 @@ private struct FrameWorker: ~Copyable {
   deinit { output.deallocate() }
 
   mutating func compress(
-    _ plaintext: [UInt8], _ range: Range<Int>, level: Int
+    _ plaintext: UnsafeRawBufferPointer, _ range: Range<Int>, level: Int
   ) throws(TidemarkError) -> CompressedFrame {
-    let (codec, count) = try plaintext.withUnsafeBufferPointer { buffer throws(TidemarkError) in
-      try compressor.compress(
-        UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(buffer)[range]), into: output, level: level)
-    }
+    let (codec, count) = try compressor.compress(
+      UnsafeRawBufferPointer(rebasing: plaintext[range]), into: output, level: level)
     return CompressedFrame(range: range, codec: codec, bytes: codec == .stored ? [] : Array(output[..<count]))
   }
 }

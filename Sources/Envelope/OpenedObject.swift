@@ -1,6 +1,5 @@
 // A whole object in memory, checked and unlocked. Frames are checked as they are read.
 import Diagnostics
-import SystemSupport
 
 /// An object whose head, end and signature were checked and whose key is known.
 package struct OpenedObject: Sendable {
@@ -19,28 +18,38 @@ package struct OpenedObject: Sendable {
   /// All of the plaintext, compared with the header's digest where there is one.
   /// - Throws: `object-damaged`, also when there are more than `limit` bytes.
   package func readAll(limit: Int) throws(TidemarkError) -> [UInt8] {
-    let total = plaintextByteCount
-    guard total <= limit else {
+    var plaintext: [UInt8] = []
+    plaintext.reserveCapacity(min(limit, plaintextByteCount))
+    try read(limit: limit) { plaintext.append(contentsOf: $0) }
+    return plaintext
+  }
+
+  /// Hands the plaintext to `sink`, piece after piece, and compares the whole with the header's digest where there is one:
+  /// what `sink` got counts only when this returns.
+  /// - Throws: `object-damaged`, also when there are more than `limit` bytes, before the first of them; what `sink` throws.
+  package func read(
+    limit: Int, _ sink: (UnsafeRawBufferPointer) throws(TidemarkError) -> Void
+  ) throws(TidemarkError) {
+    guard plaintextByteCount <= limit else {
       throw TidemarkError(
         .objectDamaged, "the object is larger than expected", object: header.name,
-        cause: "\(total) bytes, limit \(limit)")
+        cause: "\(plaintextByteCount) bytes, limit \(limit)")
     }
-    var failure: TidemarkError?
-    var digest: SHA256Digest?
-    let plaintext = [UInt8](unsafeUninitializedCapacity: total) { buffer, count in
-      preferHugePages(UnsafeMutableRawBufferPointer(buffer))
-      do throws(TidemarkError) {
-        digest = try ParallelReader(self, into: UnsafeMutableRawBufferPointer(buffer)).run(
-          digests: header.attributes.plaintextDigest != nil)
-        count = total
-      } catch { failure = error }
+    var hasher = try SHA256Hasher()
+    try hasher.begin()
+    let digest = header.attributes.plaintextDigest
+    var frames = OpenedFrames(self)
+    for index in footer.frames.indices {
+      try frames.withFrame(index) { bytes throws(TidemarkError) in
+        if digest != nil { try hasher.update(bytes) }
+        try sink(bytes)
+      }
     }
-    if let failure { throw failure }
-    guard digest == header.attributes.plaintextDigest else {
+    let found = try hasher.finish()
+    guard digest == nil || found == digest else {
       throw TidemarkError(
         .objectDamaged, "the plaintext isn't what the header says", object: header.name, cause: "its digest differs")
     }
-    return plaintext
   }
 
   /// Opens the frames of one object, with reused contexts and buffer.

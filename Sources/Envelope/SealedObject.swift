@@ -23,8 +23,8 @@ package enum SealedObject {
   ///   - attributes: found out on this thread while others compress.
   /// - Throws: also what `attributes` throws.
   package static func seal(
-    kind: ObjectKind, name: String, plaintext: [UInt8], recipients: [RecipientPublicKey], writer: WriterKey,
-    level: Int, created: Int64, attributes: () throws(TidemarkError) -> SealedAttributes
+    kind: ObjectKind, name: String, plaintext: UnsafeRawBufferPointer, recipients: [RecipientPublicKey],
+    writer: WriterKey, level: Int, created: Int64, attributes: () throws(TidemarkError) -> SealedAttributes
   ) throws(TidemarkError) -> [UInt8] {
     var frames = FramesAhead(plaintext, level: level)
     var object = try SealedObjectWriter(
@@ -43,9 +43,11 @@ package enum SealedObject {
     kind: ObjectKind, name: String, plaintext: [UInt8], recipients: [RecipientPublicKey], writer: WriterKey,
     attributes: SealedAttributes = SealedAttributes(), level: Int, created: Int64
   ) throws(TidemarkError) -> [UInt8] {
-    try seal(
-      kind: kind, name: name, plaintext: plaintext, recipients: recipients, writer: writer, level: level,
-      created: created, attributes: { attributes })
+    try plaintext.withUnsafeBufferPointer { buffer throws(TidemarkError) in
+      try seal(
+        kind: kind, name: name, plaintext: UnsafeRawBufferPointer(buffer), recipients: recipients, writer: writer,
+        level: level, created: created, attributes: { () throws(TidemarkError) in attributes })
+    }
   }
 
   /// Checks structure, name, writer, signature and every frame's digest: all that can be known without an identity.

@@ -52,15 +52,14 @@ package final class TablespaceGuard: Sendable {
   /// What the operator should know of what was set aside.
   var remarks: [String] { setAside.withLock { $0.map(DeltaPreparation.tablespaceRemark) } }
 
-  /// Examines a segment before it is handed out. Segments come in any order, but each before PostgreSQL gets it.
+  /// Examines the segment that lies at `path` before it is handed out. Segments come in any order, but each before
+  /// PostgreSQL gets it.
   /// - Throws: `path-unsafe` for a tablespace whose location is in use.
-  package func inspect(_ name: WALSegmentName, _ bytes: [UInt8], _ size: WALSegmentSize) throws(TidemarkError) {
-    try bytes.withUnsafeBytes { buffer in
-      Result { () throws(TidemarkError) in try inspect(name, buffer, size) }
-    }.get()
+  package func inspect(_ name: WALSegmentName, at path: String, _ size: WALSegmentSize) throws(TidemarkError) {
+    try inspect(name, try MappedFile(path, limit: size.byteCount).bytes, size)
   }
 
-  private func inspect(
+  package func inspect(
     _ name: WALSegmentName, _ buffer: UnsafeRawBufferPointer, _ size: WALSegmentSize
   ) throws(TidemarkError) {
     var events: [WALRecordEvent] = []

@@ -134,21 +134,21 @@ package final class WALSpool: Sendable {
 
   private func fetch(_ file: WALFileName, _ kind: ObjectKind) throws(TidemarkError) {
     let name = plan.backup.layout.wal(file)
-    let (plaintext, _) = try repository.readSealed(kind, name, limit: 1 << 30, meter: meter)
-    if case .segment(let segment) = file { try tablespaces.inspect(segment, plaintext, plan.segmentSize) }
     // A history is asked for more than once, so it lies where `wal-fetch` alone looks, which leaves it there.
     let isKept = if case .history = file { true } else { false }
     let path = "\(isKept ? PlannedWALFetch.keptDirectory(directory) : directory)/\(file)"
     let temporary = "\(directory)/.\(file).incoming"
     let output = try OpenFile(temporary, O_WRONLY | O_CREAT | O_TRUNC, mode: 0o600)
-    try output.write(plaintext)
+    _ = try repository.readSealed(kind, name, limit: 1 << 30, into: output, meter: meter)
     try tree.give(output)
+    if case .segment(let segment) = file { try tablespaces.inspect(segment, at: temporary, plan.segmentSize) }
     // PostgreSQL flushes each segment that it is given before it replays it (xlogarchive.c, `KeepFileRestoredFromArchive`).
     // Done here, on a thread that is ahead of the replay, that finds nothing left to write.
     try output.synchronize()
+    let byteCount = try output.byteCount()
     try output.close()
     if rename(temporary, path) != 0 { throw systemError("cannot rename the file", path) }
     delivered.withLock { _ = $0.insert(file.description) }
-    fetchedBytes.add(plaintext.count)
+    fetchedBytes.add(Int(byteCount))
   }
 }

@@ -118,7 +118,6 @@ package func readFile(_ path: String, limit: Int = 64 << 20) throws(TidemarkErro
   let capacity = size == 0 ? min(limit, 1 << 20) : Int(size)
   var failure: TidemarkError?
   let bytes = [UInt8](unsafeUninitializedCapacity: capacity) { buffer, count in
-    preferHugePages(UnsafeMutableRawBufferPointer(buffer))
     do throws(TidemarkError) {
       count = try file.read(into: UnsafeMutableRawBufferPointer(buffer), at: 0)
     } catch { failure = error }

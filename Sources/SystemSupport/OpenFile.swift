@@ -84,11 +84,19 @@ package struct OpenFile: ~Copyable {
     return filled
   }
 
-  /// The size in bytes, by fstat(2).
-  package func byteCount() throws(TidemarkError) -> Int64 {
+  /// fstat(2).
+  package func status() throws(TidemarkError) -> stat {
     var status = stat()
     try retryingInterrupts("cannot examine the file", path) { fstat(descriptor, &status) }
-    return Int64(status.st_size)
+    return status
+  }
+
+  /// The size in bytes.
+  package func byteCount() throws(TidemarkError) -> Int64 { Int64(try status().st_size) }
+
+  /// ftruncate(2) to nothing. What is written next at an offset begins the file anew.
+  package func truncate() throws(TidemarkError) {
+    try retryingInterrupts("cannot empty the file", path) { ftruncate(descriptor, 0) }
   }
 
   /// fsync(2): returns when the content is durable.

@@ -79,8 +79,8 @@ struct WALFetchCommand: TidemarkCommand {
     if plan == nil, isStandby, case .segment(let name) = file {
       outcome = try fetchForStandby(name, fetch, StandbyPath(repository, systemIdentifier: cluster, dataDirectory: "."))
     } else {
-      outcome = try fetch.fetch(file, to: destination) { bytes throws(TidemarkError) in
-        if let planned { try examine(bytes, file, planned, fetch, context.configuration.postgres) }
+      outcome = try fetch.fetch(file, to: destination) { path throws(TidemarkError) in
+        if let planned { try examine(path, file, planned, fetch, context.configuration.postgres) }
         return true
       }
     }
@@ -116,19 +116,22 @@ struct WALFetchCommand: TidemarkCommand {
 
   /// Nobody but this process stands between the segment and its replay: what `restore` looks at is looked at here.
   private func examine(
-    _ bytes: [UInt8], _ file: WALFileName, _ plan: RecoveryPlanFile, _ fetch: WALFetch,
+    _ path: String, _ file: WALFileName, _ plan: RecoveryPlanFile, _ fetch: WALFetch,
     _ postgres: TidemarkConfiguration.Postgres
   ) throws(TidemarkError) {
-    guard case .segment(let name) = file, let size = WALSegmentSize(byteCount: bytes.count) else { return }
+    let content = try MappedFile(path, limit: WALFetch.segmentByteCountMax).bytes
+    guard case .segment(let name) = file, let size = WALSegmentSize(byteCount: content.count) else { return }
     let tablespaces = TablespaceGuard(
       sideDirectory: directoryName(plan.spool), tree: try OwnedTree(userName: postgres.osUser),
       isIsolated: plan.isIsolated == true,
       isTheCluster: postgres.dataDirectory.map { "\($0).tidemark" } == directoryName(plan.spool),
       end: try plan.end.map { (text) throws(TidemarkError) in try LSN(text: text) })
-    try tablespaces.inspect(name, bytes, size)
+    try tablespaces.inspect(name, content, size)
     let next = WALFileName.segment(try name.next(size))
     if tablespaces.mayContinue(name), plan.has(next) {
-      try tablespaces.inspect(try name.next(size), try fetch.read(next), size)
+      try fetch.read(next).withUnsafeBufferPointer { (buffer) throws(TidemarkError) in
+        try tablespaces.inspect(try name.next(size), UnsafeRawBufferPointer(buffer), size)
+      }
     }
   }
 }

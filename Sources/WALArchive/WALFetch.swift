@@ -25,48 +25,49 @@ package struct WALFetch {
   /// Plaintext bytes accepted for a segment: the largest segment size of PostgreSQL.
   package static let segmentByteCountMax = 1 << 30
 
-  /// Fetches `file` to `destination`, by a temporary file beside it and rename.
-  /// - Parameter inspect: sees the content before it can be replayed, and may refuse it, or answer that it isn't for
-  ///   whoever asks: then it is `absent`.
+  /// Fetches `file` to `destination`, by a temporary file beside it and rename. PostgreSQL doesn't ask for durability
+  /// here: it fsyncs what it keeps. What must not happen is a half-written file under the final name.
+  /// - Parameter inspect: is given the path of the whole, checked content before it can be replayed, and may refuse it, or
+  ///   answer that it isn't for whoever asks: then it is `absent`.
   /// - Throws: `object-damaged` and its kin when no good copy is left; `region-unreachable` when it isn't known whether
   ///   the file exists.
   package func fetch(
-    _ file: WALFileName, to destination: String, inspect: ([UInt8]) throws(TidemarkError) -> Bool = { _ in true }
+    _ file: WALFileName, to destination: String, inspect: (_ path: String) throws(TidemarkError) -> Bool = { _ in true }
   ) throws(TidemarkError) -> WALFetchOutcome {
-    let bytes: [UInt8]
-    do throws(TidemarkError) { bytes = try read(file) } catch {
+    let name = repository.layout.lineage(systemIdentifier).wal(file)
+    let temporary = "\(destination).tidemark-\(getpid())"
+    do throws(TidemarkError) {
+      let output = try OpenFile(temporary, O_WRONLY | O_CREAT | O_TRUNC, mode: 0o600)
+      let header = try repository.readSealed(
+        file.objectKind, name, limit: Self.segmentByteCountMax, into: output)
+      try Self.requireDigest(header, name)
+      let byteCount = Int(try output.byteCount())
+      try output.close()
+      guard try inspect(temporary) else {
+        unlink(temporary)
+        return .absent
+      }
+      if rename(temporary, destination) != 0 { throw systemError("cannot rename the file", destination) }
+      return .fetched(byteCount: byteCount)
+    } catch {
+      unlink(temporary)
       if error.code == .objectNotFound { return .absent }
       throw error
     }
-    guard try inspect(bytes) else { return .absent }
-    try write(bytes, to: destination)
-    return .fetched(byteCount: bytes.count)
   }
 
   /// The file's content, checked.
   package func read(_ file: WALFileName) throws(TidemarkError) -> [UInt8] {
     let name = repository.layout.lineage(systemIdentifier).wal(file)
     let (plaintext, sealed) = try repository.readSealed(file.objectKind, name, limit: Self.segmentByteCountMax)
-    let header = try SealedHeader.parse(sealed)
-    // Where it is there, opening has compared it.
-    guard header.attributes.plaintextDigest != nil else {
-      throw TidemarkError(.objectDamaged, "the header of a WAL file lacks the file's digest", object: name.text)
-    }
+    try Self.requireDigest(SealedHeader.parse(sealed), name)
     return plaintext
   }
 
-  /// PostgreSQL doesn't ask for durability here: it fsyncs what it keeps. What must not happen is a half-written file
-  /// under the final name.
-  private func write(_ bytes: [UInt8], to destination: String) throws(TidemarkError) {
-    let temporary = "\(destination).tidemark-\(getpid())"
-    do throws(TidemarkError) {
-      let file = try OpenFile(temporary, O_WRONLY | O_CREAT | O_TRUNC, mode: 0o600)
-      try file.write(bytes)
-      try file.close()
-      if rename(temporary, destination) != 0 { throw systemError("cannot rename the file", destination) }
-    } catch {
-      unlink(temporary)
-      throw error
+  /// Where it is there, reading has compared it.
+  private static func requireDigest(_ header: SealedHeader, _ name: ObjectName) throws(TidemarkError) {
+    guard header.attributes.plaintextDigest != nil else {
+      throw TidemarkError(.objectDamaged, "the header of a WAL file lacks the file's digest", object: name.text)
     }
   }
 

@@ -37,38 +37,35 @@ package struct WALPush {
   ///   file throws.
   package func push(_ path: String) throws(TidemarkError) -> WALPushReport {
     let file = try WALFileName(text: baseName(path))
-    let bytes = try readFile(path, limit: Self.fileByteCountMax)
+    let content = try MappedFile(path, limit: Self.fileByteCountMax)
     let control = try controlFile(beside: path)
     let lineage: LineageLayout
     switch file {
     case .segment(let name), .partial(let name):
-      let header = try bytes.withUnsafeBytes { buffer in
-        Result { () throws(TidemarkError) in
-          try WALSegmentCheck.check(
-            name, first: buffer, fileByteCount: UInt64(buffer.count), systemIdentifier: control?.systemIdentifier)
-        }
-      }.get()
+      let header = try WALSegmentCheck.check(
+        name, first: content.bytes, fileByteCount: UInt64(content.bytes.count),
+        systemIdentifier: control?.systemIdentifier)
       guard let identity = header.identity else {
         throw TidemarkError(.walFileInvalid, "the segment has no long header", object: path)
       }
       lineage = repository.layout.lineage(identity.systemIdentifier)
     case .history(let timeline):
-      _ = try TimelineHistory(timeline: timeline, parsing: bytes)
+      _ = try TimelineHistory(timeline: timeline, parsing: Array(content.bytes))
       lineage = try repository.layout.lineage(known(control, path).systemIdentifier)
     case .backupHistory:
       lineage = try repository.layout.lineage(known(control, path).systemIdentifier)
     }
-    return try store(bytes, file: file, as: lineage.wal(file))
+    return try store(content, file: file, as: lineage.wal(file))
   }
 
   /// What the header says of the file.
-  private static func attributes(of bytes: [UInt8], _ file: WALFileName) throws(TidemarkError) -> SealedAttributes {
+  private static func attributes(
+    of bytes: UnsafeRawBufferPointer, _ file: WALFileName
+  ) throws(TidemarkError) -> SealedAttributes {
     var attributes = SealedAttributes()
     switch file {
     case .segment(let name), .partial(let name):
-      let summary = try bytes.withUnsafeBytes { buffer in
-        Result { () throws(TidemarkError) in try WALSegmentScanner.scan(buffer, name: name) }
-      }.get()
+      let summary = try WALSegmentScanner.scan(bytes, name: name)
       attributes.latestCommit = summary.latestCommit
       attributes.earliestCommit = summary.earliestCommit
     case .history, .backupHistory: break
@@ -79,16 +76,19 @@ package struct WALPush {
   }
 
   private func store(
-    _ bytes: [UInt8], file: WALFileName, as name: ObjectName
+    _ content: MappedFile, file: WALFileName, as name: ObjectName
   ) throws(TidemarkError) -> WALPushReport {
     // All at once, since PostgreSQL waits: the regions are asked while threads compress and this one digests.
     let looks = repository.regions.byPreference.filter { $0.health.failingFor == nil }.map { look(name, $0) }
     var attributes = SealedAttributes()
     let sealing = Result { () throws(TidemarkError) in
-      try repository.seal(file.objectKind, name, bytes) { () throws(TidemarkError) in
-        attributes = try Self.attributes(of: bytes, file)
+      let sealed = try repository.seal(file.objectKind, name, content.bytes) { () throws(TidemarkError) in
+        attributes = try Self.attributes(of: content.bytes, file)
         return attributes
       }
+      // Digest and frames are of one content then.
+      try content.requireUnchanged()
+      return sealed
     }
     // Every thread is joined before anything is thrown.
     let answers = looks.map { look in Result { () throws(TidemarkError) in try look.join() } }
@@ -102,7 +102,7 @@ package struct WALPush {
       try isHeld(name, sealed, known, by: region)
     }
     return WALPushReport(
-      name: name, byteCount: bytes.count, storedByteCount: sealed.count, creation: creation)
+      name: name, byteCount: content.bytes.count, storedByteCount: sealed.count, creation: creation)
   }
 
   /// Asks `region` whether it has the object: itself when it does, `nil` when it doesn't or fails.

@@ -149,6 +149,38 @@ struct SealedObjectTests {
     #expect(code { _ = try object.readAll(limit: 4999) } == .objectDamaged)
   }
 
+  @Test("pieces come in order; what the sink throws and a wrong digest of the whole end the reading")
+  func pieces() throws {
+    var numbers = SeededNumbers(7)
+    let frames = (0..<64).map { _ in numbers.bytes(Int.random(in: 1...2000, using: &numbers)) }
+    let plaintext = frames.flatMap { $0 }
+    var attributes = SealedAttributes()
+    attributes.plaintextByteCount = UInt64(plaintext.count)
+    func object(_ digest: SHA256Digest) throws -> OpenedObject {
+      attributes.plaintextDigest = digest
+      return try SealedObject.open(
+        try fixture.seal(frames, attributes: attributes), expectedName: SealedFixture.name,
+        expectedKind: .walSegment, trustedWriters: [fixture.writer.publicKey], identities: [fixture.identity])
+    }
+    let good = try object(SHA256Digest.of(plaintext))
+    var pieces: [[UInt8]] = []
+    try good.read(limit: plaintext.count) { pieces.append(Array($0)) }
+    #expect(pieces == frames)
+    // Threads that are ahead end with the reading.
+    var taken = 0
+    #expect(
+      code {
+        try good.read(limit: plaintext.count) { (_) throws(TidemarkError) in
+          taken += 1
+          if taken == 3 { throw TidemarkError(.localIO, "the disk is full") }
+        }
+      } == .localIO)
+    #expect(taken == 3)
+    let bad = try object(SHA256Digest.of([1]))
+    #expect(code { try bad.read(limit: plaintext.count) { _ in } } == .objectDamaged)
+    #expect(code { _ = try bad.readAll(limit: plaintext.count) } == .objectDamaged)
+  }
+
   @Test("frames are fetched and opened one by one, with head, end and length alone")
   func rangedReads() throws {
     var numbers = SeededNumbers(6)

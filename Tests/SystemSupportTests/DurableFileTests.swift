@@ -17,11 +17,6 @@ struct DurableFileTests {
     return lstat(path, &status) == 0 ? status.st_mode & 0o7777 : 0
   }
 
-  private func code(_ body: () throws -> Void) -> ErrorCode? {
-    do { try body() } catch { return TidemarkError.wrapping(error).code }
-    return nil
-  }
-
   @Test("a write replaces the file whole, and only the owner can read it unless told otherwise") func write() throws {
     try DurableFile.write([1, 2, 3], to: path)
     #expect(mode(path) == 0o600)
@@ -59,7 +54,7 @@ struct DurableFileTests {
     #expect(error?.cause == "No such file or directory")
     // A directory where the file should be: the rename fails, the temporary file goes.
     try DurableFile.createDirectories(path)
-    #expect(code { try DurableFile.write([1], to: path) } == .localIO)
+    #expect(thrownCode { try DurableFile.write([1], to: path) } == .localIO)
     #expect(try directoryEntries(directory.path) == ["file"])
   }
 
@@ -76,7 +71,7 @@ struct DurableFileTests {
     try DurableFile.remove(path)
     try DurableFile.remove(path)
     #expect(!fileExists(path))
-    #expect(code { try DurableFile.remove("\(directory.path)/missing/file") } == nil)
+    #expect(thrownCode { try DurableFile.remove("\(directory.path)/missing/file") } == nil)
   }
 
   @Test("directories are made with their parents and modes; a file in the way is an error") func directories() throws {
@@ -85,8 +80,8 @@ struct DurableFileTests {
     try DurableFile.createDirectories(deep)
     #expect(mode("\(directory.path)/a") == 0o700 && mode(deep) == 0o700)
     try DurableFile.write([], to: path)
-    #expect(code { try DurableFile.createDirectories("\(path)/x") } == .localIO)
-    #expect(code { try DurableFile.createDirectories(path) } == .localIO)
+    #expect(thrownCode { try DurableFile.createDirectories("\(path)/x") } == .localIO)
+    #expect(thrownCode { try DurableFile.createDirectories(path) } == .localIO)
   }
 
   @Test("files are read up to their limit, those of /proc to their end") func read() throws {
@@ -95,8 +90,8 @@ struct DurableFileTests {
     let error = #expect(throws: TidemarkError.self) { try readFile(path, limit: 999) }
     #expect(error?.code == .localIO && error?.cause == "1000 bytes, limit 999")
     #expect(try !readFile("/proc/self/status").isEmpty)
-    #expect(code { _ = try readFile("\(directory.path)/none") } == .localIO)
-    #expect(code { _ = try readFile(directory.path) } == .localIO)
+    #expect(thrownCode { _ = try readFile("\(directory.path)/none") } == .localIO)
+    #expect(thrownCode { _ = try readFile(directory.path) } == .localIO)
   }
 
   @Test("reads and writes at positions, short at the end") func positions() throws {
@@ -143,7 +138,7 @@ struct DurableFileTests {
       return
     }
     for name in ["no such user", "root"] {
-      #expect(code { _ = try OwnedTree(userName: name) } == .configurationInvalid)
+      #expect(thrownCode { _ = try OwnedTree(userName: name) } == .configurationInvalid)
     }
     let tree = try OwnedTree(userName: "nobody")
     let nobody = try #require(getpwnam("nobody")).pointee.pw_uid
@@ -163,6 +158,6 @@ struct DurableFileTests {
   @Test("a directory isn't made through a link that stands in its place") func linkedDirectory() throws {
     let tree = try OwnedTree(userName: "nobody")
     symlink("/tmp", "\(directory.path)/link")
-    #expect(code { try tree.makeDirectory("\(directory.path)/link") } == .localIO)
+    #expect(thrownCode { try tree.makeDirectory("\(directory.path)/link") } == .localIO)
   }
 }

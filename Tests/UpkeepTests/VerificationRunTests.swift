@@ -116,7 +116,7 @@ import Testing
     var attributes = SealedAttributes()
     attributes.plaintextDigest = SHA256Digest.of(Array("1 3".utf8))
     attributes.plaintextByteCount = 3
-    let apart = try repository.seal(.walSegment, segment, Array("1 3".utf8), attributes: { attributes })
+    let apart = try repository.seal(.walSegment, segment, Array("1 3".utf8), attributes: attributes)
     #expect(try apart != readFile(world.path("east", segment)))
     try DurableFile.write(apart, to: world.path("east", segment))
     #expect(try verify().state.findings.map(\.kind) == [.missing])
