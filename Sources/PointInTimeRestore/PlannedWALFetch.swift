@@ -32,7 +32,9 @@ package struct PlannedWALFetch {
     return "mv -f \(quoted(spool))/\"%f\" \"%p\" 2>/dev/null || \(words.joined(separator: " "))"
   }
 
-  /// Waits for the spool while `restore` lives.
+  /// Waits for the spool while `restore` lives. A server that is stopped signals its `restore_command` and doesn't wait for
+  /// it: the next server of this directory must not find another segment under the name that it was given one by
+  /// (`RECOVERYXLOG`), and the next restore's spool isn't this one's to take from.
   /// - Throws: `recovery-failed` when a scratch copy asks for what its drill didn't look at: it is never fetched directly.
   package func fetch(_ file: WALFileName, to destination: String) throws(TidemarkError) -> Outcome {
     let outcome = try fetchSpooled(file, to: destination)
@@ -53,6 +55,7 @@ package struct PlannedWALFetch {
     let path = "\(plan.spool)/\(file)"
     var hasAsked = false
     while true {
+      try Termination.check()
       if try move(path, to: destination) {
         if hasAsked { try DurableFile.remove(path + Self.wanted) }
         return .fetched

@@ -56,7 +56,9 @@ package final class TablespaceGuard: Sendable {
   /// PostgreSQL gets it.
   /// - Throws: `path-unsafe` for a tablespace whose location is in use.
   package func inspect(_ name: WALSegmentName, at path: String, _ size: WALSegmentSize) throws(TidemarkError) {
-    try inspect(name, try MappedFile(path, limit: size.byteCount).bytes, size)
+    try MappedFile(path, limit: size.byteCount).withBytes { bytes throws(TidemarkError) in
+      try inspect(name, bytes, size)
+    }
   }
 
   package func inspect(

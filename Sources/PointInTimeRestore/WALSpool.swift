@@ -19,6 +19,7 @@ package final class WALSpool: Sendable {
   private let stopped = Cancellation()
   private let next = Counter()
   private let fetchedBytes = Counter()
+  private let fetches = Counter()
   /// The segments that were put into the spool, whether or not they were taken since.
   private let delivered = Mutex<Set<String>>([])
   private let failure = Mutex<TidemarkError?>(nil)
@@ -137,7 +138,8 @@ package final class WALSpool: Sendable {
     // A history is asked for more than once, so it lies where `wal-fetch` alone looks, which leaves it there.
     let isKept = if case .history = file { true } else { false }
     let path = "\(isKept ? PlannedWALFetch.keptDirectory(directory) : directory)/\(file)"
-    let temporary = "\(directory)/.\(file).incoming"
+    // Of its own: a wish may be granted while the segment's turn comes.
+    let temporary = "\(directory)/.\(file).\(fetches.add(1)).incoming"
     let output = try OpenFile(temporary, O_WRONLY | O_CREAT | O_TRUNC, mode: 0o600)
     _ = try repository.readSealed(kind, name, limit: 1 << 30, into: output, meter: meter)
     try tree.give(output)

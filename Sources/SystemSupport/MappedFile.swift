@@ -5,10 +5,10 @@ import Glibc
 
 /// The whole content of a file that nobody writes any more.
 ///
-/// Invariant: `bytes` are never written here, and stay until the last reference goes. That is why it is
-/// `@unchecked Sendable`.
+/// Invariant: `bytes` are never written here, and stay until the last reference goes: they are lent out in a scope that
+/// holds one. That is why it is `@unchecked Sendable`.
 package final class MappedFile: @unchecked Sendable {
-  package let bytes: UnsafeRawBufferPointer
+  private let bytes: UnsafeRawBufferPointer
   private let file: OpenFile
   /// Whether `bytes` belong to the page cache and not to this process.
   private let isMapped: Bool
@@ -44,6 +44,16 @@ package final class MappedFile: @unchecked Sendable {
     }
   }
 
+  package var byteCount: Int { bytes.count }
+
+  /// The content, for as long as `body` runs.
+  package func withBytes<Result>(
+    _ body: (UnsafeRawBufferPointer) throws(TidemarkError) -> Result
+  ) throws(TidemarkError) -> Result {
+    defer { withExtendedLifetime(self) {} }
+    return try body(bytes)
+  }
+
   /// `nil` where the file can't be mapped, or not be read as a whole: reading it says why.
   private static func map(_ descriptor: Int32, byteCount: Int) -> UnsafeRawBufferPointer? {
     guard byteCount > 0, let start = mmap(nil, byteCount, PROT_READ, MAP_PRIVATE, descriptor, 0), start != MAP_FAILED
@@ -69,7 +79,7 @@ package final class MappedFile: @unchecked Sendable {
     }
   }
 
-  /// To be asked when everything was made of `bytes` that they are for: what was made of a file that was written meanwhile
+  /// To be asked when everything was made of the bytes that they are for: what was made of a file that was written meanwhile
   /// may fit neither its old content nor its new one.
   /// - Throws: `local-io` when the file's length or time of change is another than at first.
   package func requireUnchanged() throws(TidemarkError) {

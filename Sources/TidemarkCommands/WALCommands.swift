@@ -119,14 +119,14 @@ struct WALFetchCommand: TidemarkCommand {
     _ path: String, _ file: WALFileName, _ plan: RecoveryPlanFile, _ fetch: WALFetch,
     _ postgres: TidemarkConfiguration.Postgres
   ) throws(TidemarkError) {
-    let content = try MappedFile(path, limit: WALFetch.segmentByteCountMax).bytes
-    guard case .segment(let name) = file, let size = WALSegmentSize(byteCount: content.count) else { return }
+    let content = try MappedFile(path, limit: WALFetch.segmentByteCountMax)
+    guard case .segment(let name) = file, let size = WALSegmentSize(byteCount: content.byteCount) else { return }
     let tablespaces = TablespaceGuard(
       sideDirectory: directoryName(plan.spool), tree: try OwnedTree(userName: postgres.osUser),
       isIsolated: plan.isIsolated == true,
       isTheCluster: postgres.dataDirectory.map { "\($0).tidemark" } == directoryName(plan.spool),
       end: try plan.end.map { (text) throws(TidemarkError) in try LSN(text: text) })
-    try tablespaces.inspect(name, content, size)
+    try content.withBytes { bytes throws(TidemarkError) in try tablespaces.inspect(name, bytes, size) }
     let next = WALFileName.segment(try name.next(size))
     if tablespaces.mayContinue(name), plan.has(next) {
       try fetch.read(next).withUnsafeBufferPointer { (buffer) throws(TidemarkError) in

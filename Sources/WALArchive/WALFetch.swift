@@ -47,6 +47,8 @@ package struct WALFetch {
         unlink(temporary)
         return .absent
       }
+      // The server that asked may be gone, and another run in its place.
+      try Termination.check()
       if rename(temporary, destination) != 0 { throw systemError("cannot rename the file", destination) }
       return .fetched(byteCount: byteCount)
     } catch {

@@ -42,15 +42,18 @@ package struct WALPush {
     let lineage: LineageLayout
     switch file {
     case .segment(let name), .partial(let name):
-      let header = try WALSegmentCheck.check(
-        name, first: content.bytes, fileByteCount: UInt64(content.bytes.count),
-        systemIdentifier: control?.systemIdentifier)
+      let header = try content.withBytes { bytes throws(TidemarkError) in
+        try WALSegmentCheck.check(
+          name, first: bytes, fileByteCount: UInt64(bytes.count), systemIdentifier: control?.systemIdentifier)
+      }
       guard let identity = header.identity else {
         throw TidemarkError(.walFileInvalid, "the segment has no long header", object: path)
       }
       lineage = repository.layout.lineage(identity.systemIdentifier)
     case .history(let timeline):
-      _ = try TimelineHistory(timeline: timeline, parsing: Array(content.bytes))
+      _ = try content.withBytes { bytes throws(TidemarkError) in
+        try TimelineHistory(timeline: timeline, parsing: Array(bytes))
+      }
       lineage = try repository.layout.lineage(known(control, path).systemIdentifier)
     case .backupHistory:
       lineage = try repository.layout.lineage(known(control, path).systemIdentifier)
@@ -82,9 +85,11 @@ package struct WALPush {
     let looks = repository.regions.byPreference.filter { $0.health.failingFor == nil }.map { look(name, $0) }
     var attributes = SealedAttributes()
     let sealing = Result { () throws(TidemarkError) in
-      let sealed = try repository.seal(file.objectKind, name, content.bytes) { () throws(TidemarkError) in
-        attributes = try Self.attributes(of: content.bytes, file)
-        return attributes
+      let sealed = try content.withBytes { bytes throws(TidemarkError) in
+        try repository.seal(file.objectKind, name, bytes) { () throws(TidemarkError) in
+          attributes = try Self.attributes(of: bytes, file)
+          return attributes
+        }
       }
       // Digest and frames are of one content then.
       try content.requireUnchanged()
@@ -102,7 +107,7 @@ package struct WALPush {
       try isHeld(name, sealed, known, by: region)
     }
     return WALPushReport(
-      name: name, byteCount: content.bytes.count, storedByteCount: sealed.count, creation: creation)
+      name: name, byteCount: content.byteCount, storedByteCount: sealed.count, creation: creation)
   }
 
   /// Asks `region` whether it has the object: itself when it does, `nil` when it doesn't or fails.

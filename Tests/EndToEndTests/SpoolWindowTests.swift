@@ -67,4 +67,51 @@ struct SpoolWindowTests {
       expectEqual(try query("SELECT count(*), min(id) FROM t"), "80001|0")
     }
   }
+
+  @Test("a restore_command whose server is told to stop takes nothing from the spool any more")
+  func orphan() throws {
+    let installation = try Installation(.v15, usesS3: false)
+    let segment = "000000010000000000000007"
+    let (spool, lock) = ("\(installation.root)/spool", "\(installation.root)/spool.lock")
+    for path in [spool, "\(installation.root)/pg_wal"] {
+      try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+      try PostgresServer.give(path)
+    }
+    let plan: [String: Any] = [
+      "format": 1, "systemIdentifier": "1", "histories": [Int](), "spool": spool, "lock": lock,
+      "legs": [["timeline": 1, "firstSegment": segment, "lastSegment": segment] as [String: Any]],
+    ]
+    try DurableFile.write(
+      [UInt8](try JSONSerialization.data(withJSONObject: plan)), to: "\(installation.root)/plan.json")
+    try PostgresServer.give("\(installation.root)/plan.json")
+    // As if a restore filled the spool.
+    let restore = try FileLock(lock, purpose: "the test")
+    try PostgresServer.give(lock)
+    let destination = "\(installation.root)/pg_wal/RECOVERYXLOG"
+    let arguments = ["wal-fetch", segment, destination, "--plan", "\(installation.root)/plan.json"]
+    func start() throws -> ChildProcess {
+      let command = PostgresServer.unprivileged(
+        installation.program, ["--config", installation.configuration] + arguments)
+      let process = try ChildProcess(command[0], Array(command.dropFirst()), workingDirectory: "/", output: .null)
+      let hasAsked = try eventually(.seconds(60)) { FileManager.default.fileExists(atPath: "\(spool)/\(segment).wanted") }
+      try #require(hasAsked)
+      return process
+    }
+    let stopped = try start()
+    kill(stopped.pid, SIGTERM)
+    usleep(50_000)
+    try DurableFile.write([1, 2, 3], to: "\(spool)/\(segment)")
+    try PostgresServer.give("\(spool)/\(segment)")
+    #expect(try stopped.wait(until: .after(.seconds(60))) == .exited(202))
+    #expect(!FileManager.default.fileExists(atPath: destination))
+    #expect(try readFile("\(spool)/\(segment)") == [1, 2, 3])
+    // One that isn't gets it.
+    try FileManager.default.moveItem(atPath: "\(spool)/\(segment)", toPath: "\(installation.root)/kept")
+    try? FileManager.default.removeItem(atPath: "\(spool)/\(segment).wanted")
+    let waiting = try start()
+    try FileManager.default.moveItem(atPath: "\(installation.root)/kept", toPath: "\(spool)/\(segment)")
+    #expect(try waiting.wait(until: .after(.seconds(60))) == .exited(0))
+    #expect(try readFile(destination) == [1, 2, 3])
+    withExtendedLifetime(restore) {}
+  }
 }
