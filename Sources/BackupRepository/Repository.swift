@@ -1,6 +1,7 @@
 // A repository as the engines use it: regions, names, and the keys that seal, sign and open.
 import Diagnostics
 import Envelope
+import Glibc
 import Logging
 import ObjectStorage
 import PostgresFormats
@@ -126,20 +127,18 @@ package final class Repository: Sendable {
     }
   }
 
-  /// The same into `file`, in the place of what it holds. After an error it holds nothing that may be used.
+  /// The same into a new file at `path`, or in the place of the one that is there. After an error it holds nothing that may
+  /// be used.
   package func readSealed(
-    _ kind: ObjectKind, _ name: ObjectName, limit: Int, into file: borrowing OpenFile, meter: StageMeter? = nil
-  ) throws(TidemarkError) -> SealedHeader {
+    _ kind: ObjectKind, _ name: ObjectName, limit: Int, to path: String, meter: StageMeter? = nil
+  ) throws(TidemarkError) -> (header: SealedHeader, byteCount: Int) {
     try regions.read(name, meter: meter) { bytes, _ in
       let object = try self.open(kind, name, bytes)
-      // Another region's copy may have been found damaged half-way.
-      try file.truncate()
-      var end: Int64 = 0
-      try object.read(limit: limit) { (piece) throws(TidemarkError) in
-        try file.write(piece, at: end)
-        end += Int64(piece.count)
-      }
-      return object.header
+      // Made when there is something to write, and anew when a region's copy turned out damaged half-way.
+      let file = try OpenFile(path, O_WRONLY | O_CREAT | O_TRUNC, mode: 0o600)
+      try object.read(limit: limit) { (piece) throws(TidemarkError) in try file.write(piece) }
+      try file.close()
+      return (object.header, object.plaintextByteCount)
     }
   }
 

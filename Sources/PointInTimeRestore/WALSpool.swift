@@ -140,17 +140,16 @@ package final class WALSpool: Sendable {
     let path = "\(isKept ? PlannedWALFetch.keptDirectory(directory) : directory)/\(file)"
     // Of its own: a wish may be granted while the segment's turn comes.
     let temporary = "\(directory)/.\(file).\(fetches.add(1)).incoming"
-    let output = try OpenFile(temporary, O_WRONLY | O_CREAT | O_TRUNC, mode: 0o600)
-    _ = try repository.readSealed(kind, name, limit: 1 << 30, into: output, meter: meter)
-    try tree.give(output)
+    let (_, byteCount) = try repository.readSealed(kind, name, limit: 1 << 30, to: temporary, meter: meter)
     if case .segment(let segment) = file { try tablespaces.inspect(segment, at: temporary, plan.segmentSize) }
+    let output = try OpenFile(temporary, O_WRONLY)
+    try tree.give(output)
     // PostgreSQL flushes each segment that it is given before it replays it (xlogarchive.c, `KeepFileRestoredFromArchive`).
     // Done here, on a thread that is ahead of the replay, that finds nothing left to write.
     try output.synchronize()
-    let byteCount = try output.byteCount()
     try output.close()
     if rename(temporary, path) != 0 { throw systemError("cannot rename the file", path) }
     delivered.withLock { _ = $0.insert(file.description) }
-    fetchedBytes.add(Int(byteCount))
+    fetchedBytes.add(byteCount)
   }
 }

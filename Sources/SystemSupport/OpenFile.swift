@@ -94,11 +94,6 @@ package struct OpenFile: ~Copyable {
   /// The size in bytes.
   package func byteCount() throws(TidemarkError) -> Int64 { Int64(try status().st_size) }
 
-  /// ftruncate(2) to nothing. What is written next at an offset begins the file anew.
-  package func truncate() throws(TidemarkError) {
-    try retryingInterrupts("cannot empty the file", path) { ftruncate(descriptor, 0) }
-  }
-
   /// fsync(2): returns when the content is durable.
   package func synchronize() throws(TidemarkError) {
     try retryingInterrupts("cannot flush the file", path) { fsync(descriptor) }

@@ -37,12 +37,9 @@ package struct WALFetch {
     let name = repository.layout.lineage(systemIdentifier).wal(file)
     let temporary = "\(destination).tidemark-\(getpid())"
     do throws(TidemarkError) {
-      let output = try OpenFile(temporary, O_WRONLY | O_CREAT | O_TRUNC, mode: 0o600)
-      let header = try repository.readSealed(
-        file.objectKind, name, limit: Self.segmentByteCountMax, into: output)
+      let (header, byteCount) = try repository.readSealed(
+        file.objectKind, name, limit: Self.segmentByteCountMax, to: temporary)
       try Self.requireDigest(header, name)
-      let byteCount = Int(try output.byteCount())
-      try output.close()
       guard try inspect(temporary) else {
         unlink(temporary)
         return .absent

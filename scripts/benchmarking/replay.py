@@ -18,6 +18,8 @@ VARIANTS = {
     "ended by recovery_target_action": (SETTINGS, True, False),
     "recovery_prefetch off": ({**SETTINGS, "recovery_prefetch": "off"}, True, True),
     "shared_buffers 2 GB": ({**SETTINGS, "shared_buffers": "2GB"}, True, True),
+    "a bgwriter that writes ahead": ({**SETTINGS, "bgwriter_delay": "10ms", "bgwriter_lru_maxpages": "1000",
+                                      "bgwriter_lru_multiplier": "4", "bgwriter_flush_after": "0"}, True, True),
 }
 # So often the primary makes a checkpoint: a restartpoint can only be where one was.
 SEGMENTS_OF_CHECKPOINT = 15
