@@ -93,7 +93,9 @@ struct SpoolWindowTests {
       let command = PostgresServer.unprivileged(
         installation.program, ["--config", installation.configuration] + arguments)
       let process = try ChildProcess(command[0], Array(command.dropFirst()), workingDirectory: "/", output: .null)
-      let hasAsked = try eventually(.seconds(60)) { FileManager.default.fileExists(atPath: "\(spool)/\(segment).wanted") }
+      let hasAsked = try eventually(.seconds(60)) {
+        FileManager.default.fileExists(atPath: "\(spool)/\(segment).wanted")
+      }
       try #require(hasAsked)
       return process
     }

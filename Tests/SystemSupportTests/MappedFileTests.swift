@@ -1,3 +1,4 @@
+// A mapped file shows what the file holds, refuses what it must not show, and tells when somebody wrote it meanwhile.
 import Diagnostics
 import Foundation
 import Glibc

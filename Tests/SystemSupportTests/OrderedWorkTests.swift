@@ -1,3 +1,4 @@
+// Work that is done ahead is bounded and handed over in order, and nobody waits for ever when it fails or ends.
 import Diagnostics
 import Synchronization
 import SystemSupport

@@ -1,3 +1,4 @@
+// How these tests tell one error from another.
 import Diagnostics
 
 /// The code of the error that `body` throws, `nil` when it throws none.

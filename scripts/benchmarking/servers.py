@@ -74,9 +74,9 @@ class Region:
             os.makedirs(f"{self.directory}/{bucket}")
         open(self.log, "w", encoding="ascii").close()
         self._counted = self._offset = 0
-        # The keys go by the environment: a command line is everybody's to read. The log counts the requests. For ETags it
-        # would read every object that it lists, and each one that it serves twice: seconds of these cores that no region
-        # takes from its clients.
+        # The keys go by the environment: a command line is everybody's to read. The log counts the requests. For ETags
+        # it would read every object that it lists, and each one that it serves twice: seconds of these cores that no
+        # region takes from its clients.
         self.process = self.started.start(
             [self.rclone, "serve", "s3", "-vv", "--etag-hash", "", "--addr", f"{LOOPBACK}:{self.port}", "--cert",
              self.authority.certificate, "--key", self.authority.key, self.directory], self.log,
