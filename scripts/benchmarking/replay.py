@@ -48,6 +48,8 @@ def replay(bench, rounds, segments):
     server.archive_with("/bin/true")
     server.stop()
     say(f"replaying to {target}")
+    # The table compares with the first.
+    bench.samples["replay"] = {name: [] for name in VARIANTS}
     try:
         for _ in range(rounds):
             # In another order each time: the first ones meet memory that nothing touched for a while.
