@@ -3,7 +3,8 @@
 import Diagnostics
 import Glibc
 
-/// The whole content of a file that nobody writes any more.
+/// The whole content of a file that nobody writes any more. Where somebody cuts it all the same, reading what is gone ends
+/// the process by SIGBUS: whoever acknowledges something does so after the reading.
 ///
 /// Invariant: `bytes` are never written here, and stay until the last reference goes: they are lent out in a scope that
 /// holds one. That is why it is `@unchecked Sendable`.
@@ -90,6 +91,7 @@ package final class MappedFile: @unchecked Sendable {
   }
 
   private static func changed(_ path: String) -> TidemarkError {
-    TidemarkError(.localIO, "the file was written while it was read", object: path)
+    TidemarkError(
+      .localIO, "the file was written while it was read", object: path, next: "find out what writes it, and try again")
   }
 }

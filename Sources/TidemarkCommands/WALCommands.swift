@@ -119,8 +119,9 @@ struct WALFetchCommand: TidemarkCommand {
     _ path: String, _ file: WALFileName, _ plan: RecoveryPlanFile, _ fetch: WALFetch,
     _ postgres: TidemarkConfiguration.Postgres
   ) throws(TidemarkError) {
+    guard case .segment(let name) = file else { return }
     let content = try MappedFile(path, limit: WALFetch.segmentByteCountMax)
-    guard case .segment(let name) = file, let size = WALSegmentSize(byteCount: content.byteCount) else { return }
+    guard let size = WALSegmentSize(byteCount: content.byteCount) else { return }
     let tablespaces = TablespaceGuard(
       sideDirectory: directoryName(plan.spool), tree: try OwnedTree(userName: postgres.osUser),
       isIsolated: plan.isIsolated == true,

@@ -37,20 +37,28 @@ package struct WALFetch {
     let name = repository.layout.lineage(systemIdentifier).wal(file)
     let temporary = "\(destination).tidemark-\(getpid())"
     do throws(TidemarkError) {
-      let (header, byteCount) = try repository.readSealed(
-        file.objectKind, name, limit: Self.segmentByteCountMax, to: temporary)
+      let header: SealedHeader
+      let byteCount: Int
+      do throws(TidemarkError) {
+        (header, byteCount) = try repository.readSealed(
+          file.objectKind, name, limit: Self.segmentByteCountMax, to: temporary)
+      } catch {
+        // Of this file alone: what `inspect` misses is another one.
+        if error.code == .objectNotFound { return .absent }
+        throw error
+      }
       try Self.requireDigest(header, name)
       guard try inspect(temporary) else {
         unlink(temporary)
         return .absent
       }
+      CrashPoint.reach("fetch.before-rename")
       // The server that asked may be gone, and another run in its place.
       try Termination.check()
       if rename(temporary, destination) != 0 { throw systemError("cannot rename the file", destination) }
       return .fetched(byteCount: byteCount)
     } catch {
       unlink(temporary)
-      if error.code == .objectNotFound { return .absent }
       throw error
     }
   }

@@ -91,6 +91,7 @@ package struct WALPush {
           return attributes
         }
       }
+      CrashPoint.reach("push.sealed")
       // Digest and frames are of one content then.
       try content.requireUnchanged()
       return sealed

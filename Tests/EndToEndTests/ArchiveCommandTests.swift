@@ -121,6 +121,46 @@ struct ArchiveCommandTests {
     #expect(absent.ending == .exited(203), "\(absent.errorText)")
   }
 
+  @Test("what is written while it is archived isn't stored, and what is fetched for a server that stops isn't handed over")
+  func meanwhile() throws {
+    let installation = try Installation(.v15, usesS3: false)
+    let server = installation.server
+    try server.psql("CREATE TABLE t AS SELECT generate_series(1, 100) AS id")
+    let name = try server.psql("SELECT pg_walfile_name(pg_current_wal_lsn())")
+    try installation.archiveWAL()
+    let wal = "\(server.dataDirectory)/pg_wal"
+    let segment = try readFile("\(wal)/\(name)")
+    let partial = "\(wal)/\(name).partial"
+    try DurableFile.write(segment, to: partial)
+    try PostgresServer.give(partial)
+    let push = try installation.hold(at: "push.sealed", ["wal-push", partial])
+    let file = try #require(FileHandle(forWritingAtPath: partial))
+    try file.seek(toOffset: 5_000_000)
+    try file.write(contentsOf: [1, 2, 3])
+    try file.close()
+    #expect(try push.finish() == .exited(74))
+    #expect(push.errorText.contains("written while it was read"), "\(push.errorText)")
+    let target = "\(wal)/RECOVERYXLOG"
+    #expect(try installation.run(["wal-fetch", "\(name).partial", target]).ending == .exited(1))
+    // As it is now it goes in.
+    #expect(try installation.run(["wal-push", partial]).succeeded)
+    #expect(try installation.run(["wal-fetch", "\(name).partial", target]).succeeded)
+    #expect(try readFile(target) == readFile(partial))
+    unlink(target)
+
+    // Told to stop behind the last byte, and killed there.
+    let stopped = try installation.hold(at: "fetch.before-rename", ["wal-fetch", name, target])
+    stopped.process.signal(SIGTERM)
+    #expect(try stopped.finish() == .exited(202))
+    #expect(try !directoryEntries(wal).contains { $0.hasPrefix("RECOVERYXLOG") })
+    let killed = try installation.hold(at: "fetch.before-rename", ["wal-fetch", name, target])
+    killed.process.signal(SIGKILL)
+    #expect(try killed.finish() == .signalled(SIGKILL))
+    #expect(!FileManager.default.fileExists(atPath: target))
+    #expect(try installation.run(["wal-fetch", name, target]).succeeded)
+    #expect(try readFile(target) == segment)
+  }
+
   /// 020_archive_status, and trap 13: the status says what the archiver does with it.
   @Test("a failing archive_command is counted, keeps the segment, and is made good by the next attempt")
   func archiveStatus() throws {
