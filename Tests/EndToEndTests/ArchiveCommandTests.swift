@@ -121,7 +121,8 @@ struct ArchiveCommandTests {
     #expect(absent.ending == .exited(203), "\(absent.errorText)")
   }
 
-  @Test("what is written while it is archived isn't stored, and what is fetched for a server that stops isn't handed over")
+  @Test(
+    "what is written while it is archived isn't stored, and what is fetched for a server that stops isn't handed over")
   func meanwhile() throws {
     let installation = try Installation(.v15, usesS3: false)
     let server = installation.server
