@@ -244,7 +244,7 @@ package struct KeyRewrap {
       result.rewrapBytes += bytes.count
       CrashPoint.reach("rotate.before-create")
       let (trusted, wanted) = (keys.trustedWriters, wanted)
-      try regions.create(name, bytes) { region in
+      try regions.create(name, ObjectBody(bytes)) { region in
         let there = try region.request { store throws(TidemarkError) in
           try store.read(region.key(name), range: nil, deadline: .after(Self.headLimit))
         }

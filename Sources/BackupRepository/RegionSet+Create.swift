@@ -35,11 +35,10 @@ extension RegionSet {
   /// - Throws: `durability-not-reached` when no region, or not enough regions in time, hold it; what `isSame` throws.
   @discardableResult
   package func create(
-    _ name: ObjectName, _ bytes: [UInt8], isSame: @escaping @Sendable (Region) throws -> Bool
+    _ name: ObjectName, _ body: ObjectBody, isSame: @escaping @Sendable (Region) throws -> Bool
   ) throws(TidemarkError) -> CreationReport {
     let outcomes = Mutex<[String: Attempt]>([:])
     let changed = Condition()
-    let body = ObjectBody(bytes)
     let enough = min(policy.required, regions.count)
     // Set when the caller has its answer: what is still running then stops trying.
     let settled = Cancellation()
@@ -198,7 +197,7 @@ extension RegionSet {
   /// Creates an object whose name nobody else uses: what is there already must be these bytes.
   @discardableResult
   package func create(_ name: ObjectName, _ bytes: [UInt8]) throws(TidemarkError) -> CreationReport {
-    try create(name, bytes) { region in
+    try create(name, ObjectBody(bytes)) { region in
       try region.request { store throws(TidemarkError) in
         try store.read(region.key(name), range: nil, deadline: .after(self.readLimits.total)) == bytes
       }

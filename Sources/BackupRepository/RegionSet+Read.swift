@@ -11,14 +11,15 @@ extension RegionSet {
   /// refuses is passed over for the next; the refused copy is read once more, since the fault may have been the
   /// line's. With `mends`, and a whole object read, a missing or damaged copy is restored from the good one. `meter` counts
   /// the time that the regions take. Those named in `first` are asked before the others: their copies are suspect, and
-  /// only a copy that is met is mended.
+  /// only a copy that is met is mended. The bytes are in the memory of `buffer`, until `check` has returned.
   /// - Throws: `object-not-found` only when every region was asked and each said that it isn't there, and each holds
   ///   the repository's marker; `object-damaged` (or what `check` threw) when no good copy is left but damaged ones
   ///   are; `no-key-opens` when no copy that could be had is sealed to a key of this host; `region-unreachable` when the
   ///   answer isn't known within the limits.
   package func read<Result>(
     _ name: ObjectName, range: ByteRange? = nil, mends: Bool = true, limits: ReadLimits? = nil,
-    meter: StageMeter? = nil, first: Set<String> = [], _ check: (_ bytes: [UInt8], _ region: Region) throws -> Result
+    meter: StageMeter? = nil, first: Set<String> = [], buffer: ReceiveBuffer? = nil,
+    _ check: (_ bytes: [UInt8], _ region: Region) throws -> Result
   ) throws(TidemarkError) -> Result {
     let limits = limits ?? readLimits
     let deadline = Deadline.after(limits.total)
@@ -51,13 +52,14 @@ extension RegionSet {
         asked.append(region)
         let limit = Deadline.after(regions.count > 1 ? limits.perRegion : limits.total).earlier(deadline)
         do throws(TidemarkError) {
-          let (result, bytes) = try readChecked(region, name, range, limit, meter, &localFailure, check)
+          let (result, bytes) = try readChecked(region, name, range, limit, meter, &localFailure, buffer, check)
           for other in closed {
             log.record(.damaged, region: other.region.name, object: name, detail: other.error.description)
           }
           if mends, range == nil, !(absent.isEmpty && damaged.isEmpty) {
             mend(name, bytes, absent: absent, damaged: damaged.map(\.region))
           }
+          buffer?.giveBack(bytes)
           return result
         } catch {
           // A full disk is no region's fault, and no other region's copy helps.
@@ -111,13 +113,14 @@ extension RegionSet {
 
   private func readChecked<Result>(
     _ region: Region, _ name: ObjectName, _ range: ByteRange?, _ deadline: Deadline, _ meter: StageMeter?,
-    _ localFailure: inout TidemarkError?, _ check: (_ bytes: [UInt8], _ region: Region) throws -> Result
+    _ localFailure: inout TidemarkError?, _ buffer: ReceiveBuffer?,
+    _ check: (_ bytes: [UInt8], _ region: Region) throws -> Result
   ) throws(TidemarkError) -> (Result, [UInt8]) {
     var attempt = 0
     while true {
       let bytes = try StageMeter.waitingForInput(meter) { () throws(TidemarkError) in
         try region.request { store throws(TidemarkError) in
-          try store.read(region.key(name), range: range, deadline: deadline)
+          try store.read(region.key(name), range: range, deadline: deadline, buffer: buffer)
         }
       }
       do throws(TidemarkError) {

@@ -87,14 +87,18 @@ package final class Repository: Sendable {
     }
   }
 
-  /// Seals `plaintext` whole. `attributes` is called on this thread while others compress.
+  /// Seals `plaintext` whole, for a creation that follows at once. `attributes` is called on this thread while others
+  /// compress, and what the stores need of the body is made meanwhile.
   package func seal(
     _ kind: ObjectKind, _ name: ObjectName, _ plaintext: UnsafeRawBufferPointer,
     attributes: () throws(TidemarkError) -> SealedAttributes
-  ) throws(TidemarkError) -> [UInt8] {
-    try SealedObject.seal(
-      kind: kind, name: name.text, plaintext: plaintext, recipients: try recipients(for: kind), writer: try writer(),
-      level: level(for: kind), created: wallClockMicroseconds(), attributes: attributes)
+  ) throws(TidemarkError) -> ObjectBody {
+    guard regions.regions.contains(where: { $0.store.sendsMD5 }) else {
+      return ObjectBody(try sealed(kind, name, plaintext, attributes))
+    }
+    let md5 = try MD5Hasher()
+    let bytes = try sealed(kind, name, plaintext, attributes) { (piece) throws(TidemarkError) in try md5.update(piece) }
+    return ObjectBody(bytes, md5: try md5.finish())
   }
 
   /// Seals `plaintext` whole.
@@ -102,8 +106,18 @@ package final class Repository: Sendable {
     _ kind: ObjectKind, _ name: ObjectName, _ plaintext: [UInt8], attributes: SealedAttributes = SealedAttributes()
   ) throws(TidemarkError) -> [UInt8] {
     try plaintext.withUnsafeBufferPointer { buffer throws(TidemarkError) in
-      try seal(kind, name, UnsafeRawBufferPointer(buffer)) { () throws(TidemarkError) in attributes }
+      try sealed(kind, name, UnsafeRawBufferPointer(buffer), { () throws(TidemarkError) in attributes })
     }
+  }
+
+  private func sealed(
+    _ kind: ObjectKind, _ name: ObjectName, _ plaintext: UnsafeRawBufferPointer,
+    _ attributes: () throws(TidemarkError) -> SealedAttributes,
+    follow: (UnsafeRawBufferPointer) throws(TidemarkError) -> Void = { _ in }
+  ) throws(TidemarkError) -> [UInt8] {
+    try SealedObject.seal(
+      kind: kind, name: name.text, plaintext: plaintext, recipients: try recipients(for: kind), writer: try writer(),
+      level: level(for: kind), created: wallClockMicroseconds(), attributes: attributes, follow: follow)
   }
 
   /// zstd's level for an object of `kind`. Lower for WAL: PostgreSQL waits for it, and the CPU is the database host's.
@@ -130,9 +144,10 @@ package final class Repository: Sendable {
   /// The same into a new file at `path`, or in the place of the one that is there. After an error it holds nothing that may
   /// be used.
   package func readSealed(
-    _ kind: ObjectKind, _ name: ObjectName, limit: Int, to path: String, meter: StageMeter? = nil
+    _ kind: ObjectKind, _ name: ObjectName, limit: Int, to path: String, limits: ReadLimits? = nil,
+    meter: StageMeter? = nil
   ) throws(TidemarkError) -> (header: SealedHeader, byteCount: Int) {
-    try regions.read(name, meter: meter) { bytes, _ in
+    try regions.read(name, limits: limits, meter: meter) { bytes, _ in
       let object = try self.open(kind, name, bytes)
       // Made when there is something to write, and anew when a region's copy turned out damaged half-way.
       let file = try OpenFile(path, O_WRONLY | O_CREAT | O_TRUNC, mode: 0o600)

@@ -7,7 +7,8 @@ package struct InterruptedBackup: Equatable {
   /// The names of its file table's parts, in order.
   package var parts: [ObjectName]
 
-  /// Those among the objects `names` below a lineage's backups that began after the backup `newest`, newest first.
+  /// Those among the objects `names` below a lineage's backups that began after the backup `newest`, or in its second,
+  /// newest first.
   ///
   /// - Parameter known: labels to whose packs `newest` refers already. They are passed by: when two hosts' clocks differ,
   ///   or two backups begin in the same second, what `newest` was built on may seem to have begun after it. A label that
@@ -23,8 +24,10 @@ package struct InterruptedBackup: Equatable {
       if components.dropFirst() == ["manifest"] { passed.insert(label) }
       if components.count == 3, components[1] == "files" { parts[label, default: []].append(name) }
     }
-    // Labels begin with their time. This orders attempts to use, nothing that a restore depends on.
-    return parts.filter { !passed.contains($0.key) && $0.key > newest?.text ?? "" }
+    // Labels begin with their time, to the second; what follows is chance. This orders attempts to use, nothing that a
+    // restore depends on.
+    func time(_ label: String) -> Substring { label.prefix { $0 != "-" } }
+    return parts.filter { !passed.contains($0.key) && time($0.key) >= time(newest?.text ?? "") }
       .sorted { $0.key > $1.key }
       .compactMap { text, parts in
         // A name that isn't a label's is no backup of ours.

@@ -156,10 +156,11 @@ extension TidemarkConfiguration.Encryption {
 }
 
 extension TidemarkConfiguration.Limits {
-  static let keys = ["upload-rate", "memory", "workers", "wal-wait"]
+  static let keys = ["upload-rate", "memory", "workers", "wal-wait", "wal-ahead"]
   private static let memoryMin = 64 << 20
   private static let memoryMax = 1 << 40
   private static let workersMax = 1024
+  private static let walAheadMax = 64
 
   init(_ section: ConfigurationSection) {
     let rate = section.value("upload-rate", Quantities.byteCount) ?? 0
@@ -171,5 +172,6 @@ extension TidemarkConfiguration.Limits {
     let count = section.number("workers", in: 0...Self.workersMax) ?? 0
     workers = count == 0 ? nil : count
     walWait = section.positiveDuration("wal-wait") ?? .seconds(600)
+    walAhead = section.number("wal-ahead", in: 0...Self.walAheadMax) ?? 0
   }
 }

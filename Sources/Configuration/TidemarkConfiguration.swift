@@ -83,6 +83,8 @@ package struct TidemarkConfiguration: Sendable, Equatable {
     package var workers: Int?
     /// How long a backup waits for the archive to hold the WAL that it needs.
     package var walWait: Duration
+    /// Segments that are fetched ahead of the one that a server asked for; 0 for none.
+    package var walAhead: Int
   }
 
   /// How restores are rehearsed.

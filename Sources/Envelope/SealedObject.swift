@@ -21,21 +21,28 @@ package enum SealedObject {
   ///   - level: zstd's.
   ///   - created: Unix microseconds.
   ///   - attributes: found out on this thread while others compress.
-  /// - Throws: also what `attributes` throws.
+  ///   - follow: is given the object's bytes, piece after piece, as they are done.
+  /// - Throws: also what `attributes` and `follow` throw.
   package static func seal(
     kind: ObjectKind, name: String, plaintext: UnsafeRawBufferPointer, recipients: [RecipientPublicKey],
-    writer: WriterKey, level: Int, created: Int64, attributes: () throws(TidemarkError) -> SealedAttributes
+    writer: WriterKey, level: Int, created: Int64, attributes: () throws(TidemarkError) -> SealedAttributes,
+    follow: (UnsafeRawBufferPointer) throws(TidemarkError) -> Void = { _ in }
   ) throws(TidemarkError) -> [UInt8] {
     var frames = FramesAhead(plaintext, level: level)
     var object = try SealedObjectWriter(
       kind: kind, name: name, created: created, recipients: recipients, writer: writer, attributes: try attributes(),
-      reservedByteCount: plaintext.count / 2 + (64 << 10))
-    while let frame = try frames.take() {
-      try frame.withContent(of: plaintext) { content throws(TidemarkError) in
-        _ = try object.appendFrame(codec: frame.codec, content, plaintextByteCount: frame.range.count)
-      }
+      reservedByteCount: plaintext.count + (64 << 10))
+    var followed = 0
+    while try frames.next({ (codec, content, plaintextByteCount) throws(TidemarkError) in
+      _ = try object.appendFrame(codec: codec, content, plaintextByteCount: plaintextByteCount)
+      try object.withBytes(after: followed, follow)
+      followed = object.storedByteCount
+    }) {}
+    let sealed = try object.finish()
+    try sealed.withUnsafeBufferPointer { buffer throws(TidemarkError) in
+      try follow(UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(buffer)[followed...]))
     }
-    return try object.finish()
+    return sealed
   }
 
   /// Seals `plaintext` as one object whose attributes are known.

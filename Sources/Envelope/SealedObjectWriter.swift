@@ -1,6 +1,7 @@
 // Builds one sealed object in memory, frame by frame. Compression happens elsewhere, on as many threads as there are; here
 // frames are sealed in order. Memory is the object's own bytes, once. It refuses more frames than readers accept.
 import Diagnostics
+import SystemSupport
 
 package struct SealedObjectWriter: ~Copyable {
   private let writer: WriterKey
@@ -47,6 +48,15 @@ package struct SealedObjectWriter: ~Copyable {
   package var storedByteCount: Int { bytes.count }
   package var frameCount: Int { frames.count }
 
+  /// What came behind the first `count` bytes so far. It doesn't change any more.
+  func withBytes(
+    after count: Int, _ body: (UnsafeRawBufferPointer) throws(TidemarkError) -> Void
+  ) throws(TidemarkError) {
+    try bytes.withUnsafeBufferPointer { buffer throws(TidemarkError) in
+      try body(UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(buffer)[count...]))
+    }
+  }
+
   /// Seals the next frame and returns its number. After an error the object is as before.
   /// - Parameters:
   ///   - content: the frame's plaintext as `codec` made it.
@@ -62,6 +72,7 @@ package struct SealedObjectWriter: ~Copyable {
       throw TidemarkError(.internalFault, "an object has too many frames", cause: "\(number)")
     }
     let offset = bytes.count
+    bytes.populate(content.count + FrameCipher.tagByteCount)
     bytes.append(contentsOf: content)
     for _ in 0..<FrameCipher.tagByteCount { bytes.append(0) }
     let associated = SealedObject.associatedData(kind, frame: number, codec, headerDigest: headerDigest)

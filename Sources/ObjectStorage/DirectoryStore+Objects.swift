@@ -20,7 +20,7 @@ extension DirectoryStore {
   }
 
   package func read(
-    _ key: ObjectKey, range: ByteRange?, deadline: Deadline
+    _ key: ObjectKey, range: ByteRange?, deadline: Deadline, buffer: ReceiveBuffer?
   ) throws(TidemarkError) -> [UInt8] {
     try counting { () throws(TidemarkError) -> (result: [UInt8], received: Int) in
       guard let file = try openFile(key) else {

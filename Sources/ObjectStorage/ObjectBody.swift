@@ -6,27 +6,65 @@ import SystemSupport
 
 /// Immutable bytes with the digests that were asked for so far.
 package final class ObjectBody: Sendable {
-  package enum Algorithm: Hashable, Sendable { case sha256, md5 }
+  package enum Algorithm: Sendable { case sha256, md5 }
 
   package let bytes: [UInt8]
-  private let sha256 = Mutex<[UInt8]?>(nil)
-  private let md5 = Mutex<[UInt8]?>(nil)
+  private let sha256 = SharedDigest()
+  private let md5: SharedDigest
 
-  package init(_ bytes: [UInt8]) { self.bytes = bytes }
+  /// - Parameter md5: of `bytes`, where it is known.
+  package init(_ bytes: [UInt8], md5: [UInt8]? = nil) {
+    self.bytes = bytes
+    self.md5 = SharedDigest(md5)
+  }
 
   /// The digest, made by `make` unless it is known. Who comes meanwhile waits for it.
   package func digest(
     _ algorithm: Algorithm, _ make: ([UInt8]) throws(TidemarkError) -> [UInt8]
   ) throws(TidemarkError) -> [UInt8] {
-    func known(_ value: inout [UInt8]?) throws(TidemarkError) -> [UInt8] {
-      if let value { return value }
-      let made = try make(bytes)
-      value = made
-      return made
-    }
-    switch algorithm {
-    case .sha256: return try sha256.withLock { (value) throws(TidemarkError) in try known(&value) }
-    case .md5: return try md5.withLock { (value) throws(TidemarkError) in try known(&value) }
+    let shared = algorithm == .md5 ? md5 : sha256
+    return try shared.value { () throws(TidemarkError) in try make(bytes) }
+  }
+}
+
+/// A digest that is made by whoever needs it first. The others sleep meanwhile: a mutex that is held for the length of a
+/// digest has its waiters spin in the kernel, on the cores that others need.
+private final class SharedDigest: Sendable {
+  private enum State {
+    case unknown, inWork
+    case known([UInt8])
+  }
+  private let state: Mutex<State>
+  private let changed = Condition()
+
+  init(_ value: [UInt8]? = nil) { state = Mutex(value.map { .known($0) } ?? .unknown) }
+
+  func value(_ make: () throws(TidemarkError) -> [UInt8]) throws(TidemarkError) -> [UInt8] {
+    while true {
+      let ticket = changed.ticket()
+      let (known, isOurs) = state.withLock { state -> ([UInt8]?, Bool) in
+        switch state {
+        case .known(let value): return (value, false)
+        case .inWork: return (nil, false)
+        case .unknown:
+          state = .inWork
+          return (nil, true)
+        }
+      }
+      if let known { return known }
+      if isOurs {
+        // Whoever comes next tries again after an error.
+        defer { changed.signal() }
+        do throws(TidemarkError) {
+          let made = try make()
+          state.withLock { $0 = .known(made) }
+          return made
+        } catch {
+          state.withLock { $0 = .unknown }
+          throw error
+        }
+      }
+      changed.wait(ticket)
     }
   }
 }

@@ -14,15 +14,26 @@ package protocol ObjectStore: Sendable {
   /// Where this is, for messages: "s3://bucket at http://host:port". No secrets.
   var location: String { get }
 
+  /// Whether `create` needs the body's MD5.
+  var sendsMD5: Bool { get }
+
   /// Creates `key` with `body`, durably, unless it exists.
   /// - Returns: `.created`, or `.exists` with the store unchanged.
   /// - Throws: `region-unreachable`, `region-throttled`, `access-denied`, `credentials-missing`, `bucket-missing`,
   ///   `store-answer-invalid`, `store-refused`, `clock-skewed`.
   func create(_ key: ObjectKey, _ body: ObjectBody, deadline: Deadline) throws(TidemarkError) -> CreationOutcome
 
-  /// The object's bytes, all or those of `range`. A range that reaches past the end is cut at the end.
+  /// The object's bytes, all or those of `range`. A range that reaches past the end is cut at the end. A store may use the
+  /// memory of `buffer` for them.
   /// - Throws: `object-not-found` when the store says that there is none, otherwise as `create`.
-  func read(_ key: ObjectKey, range: ByteRange?, deadline: Deadline) throws(TidemarkError) -> [UInt8]
+  func read(
+    _ key: ObjectKey, range: ByteRange?, deadline: Deadline, buffer: ReceiveBuffer?
+  ) throws(TidemarkError) -> [UInt8]
+
+  /// Whether `key` is there, at one request's cost. `true` is certain; `false` may also be the answer of a store that has
+  /// no such bucket, and proves nothing.
+  /// - Throws: as `create`.
+  func seems(toHold key: ObjectKey, deadline: Deadline) throws(TidemarkError) -> Bool
 
   /// What the store knows about `key`; `nil` when it says that there is none.
   func information(_ key: ObjectKey, deadline: Deadline) throws(TidemarkError) -> ObjectInformation?
@@ -54,6 +65,17 @@ package protocol ObjectStore: Sendable {
 }
 
 extension ObjectStore {
+  package var sendsMD5: Bool { false }
+
+  /// For stores where asking properly costs no more.
+  package func seems(toHold key: ObjectKey, deadline: Deadline) throws(TidemarkError) -> Bool {
+    try information(key, deadline: deadline) != nil
+  }
+
+  package func read(_ key: ObjectKey, range: ByteRange?, deadline: Deadline) throws(TidemarkError) -> [UInt8] {
+    try read(key, range: range, deadline: deadline, buffer: nil)
+  }
+
   /// For stores without permissions of their own, such as a directory: whoever may create there may also delete.
   package func permissions(probe: ObjectKey, deadline: Deadline) throws(TidemarkError) -> StorePermissions {
     StorePermissions(replacement: .destroys, mayDelete: true)

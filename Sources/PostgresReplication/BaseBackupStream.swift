@@ -62,7 +62,8 @@ package struct BaseBackupStream {
         try copy(advance)
       default:
         throw TidemarkError(
-          .streamInvalid, "the base backup's stream breaks the protocol", cause: string(PQresStatus(result.status)))
+          .streamInvalid, "the base backup's stream breaks the protocol",
+          cause: string(libpq.PQresStatus(result.status)))
       }
     }
   }
@@ -73,10 +74,10 @@ package struct BaseBackupStream {
     var deadline = Deadline.after(options.silenceLimit)
     while true {
       var message: UnsafeMutablePointer<CChar>?
-      let count = try PQgetCopyData(connection.open(), &message, 1)
+      let count = try libpq.PQgetCopyData(connection.open(), &message, 1)
       switch count {
       case 1...:
-        defer { PQfreemem(message) }
+        defer { libpq.PQfreemem(message) }
         try Termination.check()
         try advance(.copyData(UnsafeRawBufferPointer(start: message, count: Int(count))))
         deadline = .after(options.silenceLimit)

@@ -23,17 +23,18 @@ package struct ConnectionInfo: Sendable, CustomStringConvertible {
 
   private var given: [Parameter]
 
-  /// - Throws: ``ErrorCode/configurationInvalid`` when libpq can't parse `text`.
+  /// - Throws: ``ErrorCode/configurationInvalid`` when libpq can't parse `text`, and `local-io` when there is no libpq.
   package init(_ text: String) throws(TidemarkError) {
+    try requireLibpq()
     var message: UnsafeMutablePointer<CChar>?
-    guard let options = PQconninfoParse(text, &message) else {
+    guard let options = libpq.PQconninfoParse(text, &message) else {
       let cause = message.map { Self.withoutQuotedText(String(cString: $0)) }
-      PQfreemem(message)
+      libpq.PQfreemem(message)
       throw TidemarkError(
         .configurationInvalid, "the connection string can't be understood", cause: cause,
         next: "write it as in: host=/var/run/postgresql user=tidemark")
     }
-    defer { PQconninfoFree(options) }
+    defer { libpq.PQconninfoFree(options) }
     given = []
     var option = options
     while let keyword = option.pointee.keyword {

@@ -37,7 +37,7 @@ extension PostgresConnection {
         close()
         throw TidemarkError(
           .streamInvalid, "the server's answer to a command is of an unexpected kind", object: serverName,
-          cause: string(PQresStatus(result.status)))
+          cause: string(libpq.PQresStatus(result.status)))
       }
     }
     if let failure { throw failure }
@@ -57,7 +57,7 @@ extension PostgresConnection {
   /// libpq's request blocks without a limit when the postmaster doesn't answer. So it runs on a thread of its own,
   /// which then outlives this call; it owns all that it touches.
   package func cancel(limit: Duration = .seconds(3)) {
-    guard let handle, let request = PQgetCancel(handle) else { return }
+    guard let handle, let request = libpq.PQgetCancel(handle) else { return }
     let pending = CancelRequest(request)
     let delivered = Condition()
     let ticket = delivered.ticket()
@@ -80,21 +80,21 @@ extension PostgresConnection {
     let handle = try open()
     let sent: Int32
     if parameters.isEmpty {
-      sent = PQsendQuery(handle, sql)
+      sent = libpq.PQsendQuery(handle, sql)
     } else {
       let values = parameters.map { $0.map { Array($0.utf8CString) } }
       sent = withPointers(to: values) {
-        PQsendQueryParams(handle, sql, Int32(values.count), nil, $0, nil, nil, 0)
+        libpq.PQsendQueryParams(handle, sql, Int32(values.count), nil, $0, nil, nil, 0)
       }
     }
     guard sent == 1 else { throw connectionLost() }
     let deadline = Deadline.after(silenceLimit)
     while true {
-      let left = PQflush(handle)
+      let left = libpq.PQflush(handle)
       if left == 0 { return }
       if left < 0 { throw connectionLost() }
       _ = try waitForSocket(POLLIN | POLLOUT, until: deadline, limit: silenceLimit)
-      guard PQconsumeInput(handle) == 1 else { throw connectionLost() }
+      guard libpq.PQconsumeInput(handle) == 1 else { throw connectionLost() }
     }
   }
 
@@ -102,10 +102,10 @@ extension PostgresConnection {
   func nextResult(limit: Duration) throws(TidemarkError) -> ServerResult? {
     let handle = try open()
     var deadline = Deadline.after(limit)
-    while PQisBusy(handle) == 1 {
+    while libpq.PQisBusy(handle) == 1 {
       if try awaitInput(until: deadline, limit: limit) { deadline = .after(limit) }
     }
-    return PQgetResult(handle).map { ServerResult($0) }
+    return libpq.PQgetResult(handle).map { ServerResult($0) }
   }
 
   /// Waits for bytes of the server, a tenth of a second at most, and gives them to libpq. Returns whether some came.
@@ -116,7 +116,7 @@ extension PostgresConnection {
     let isReady = try StageMeter.waitingForInput(inputMeter) { () throws(TidemarkError) in
       try waitForSocket(POLLIN, until: deadline, limit: limit)
     }
-    guard PQconsumeInput(handle) == 1 else { throw connectionLost() }
+    guard libpq.PQconsumeInput(handle) == 1 else { throw connectionLost() }
     return isReady
   }
 
@@ -126,7 +126,7 @@ extension PostgresConnection {
       abandon()
       throw TidemarkError(.interrupted, "ended by signal \(signal)")
     }
-    if pollSocket(PQsocket(handle), events, until: deadline) { return true }
+    if pollSocket(libpq.PQsocket(handle), events, until: deadline) { return true }
     if deadline.hasPassed {
       abandon()
       throw TidemarkError(
@@ -141,7 +141,7 @@ extension PostgresConnection {
   /// connection, the closed connection one that is sending.
   package func abandon() {
     guard let handle else { return }
-    if PQtransactionStatus(handle) == PQTRANS_ACTIVE { cancel() }
+    if libpq.PQtransactionStatus(handle) == PQTRANS_ACTIVE { cancel() }
     close()
   }
 
@@ -156,10 +156,10 @@ extension PostgresConnection {
   /// ended it, it crashed), else libpq's words.
   func connectionLost() -> TidemarkError {
     guard let handle else { return TidemarkError(.serverUnreachable, "the connection is closed", object: serverName) }
-    var text = string(PQerrorMessage(handle)) ?? ""
+    var text = string(libpq.PQerrorMessage(handle)) ?? ""
     // The socket is gone, so these calls only look at what had arrived before; a few are enough to reach an error.
-    for _ in 0..<8 where PQstatus(handle) == CONNECTION_BAD {
-      guard let result = PQgetResult(handle).map({ ServerResult($0) }) else { break }
+    for _ in 0..<8 where libpq.PQstatus(handle) == CONNECTION_BAD {
+      guard let result = libpq.PQgetResult(handle).map({ ServerResult($0) }) else { break }
       if !text.contains(result.text) { text += "\n" + result.text }
     }
     let lost =
@@ -193,10 +193,10 @@ private final class CancelRequest: @unchecked Sendable {
   // Only the thread that delivers it uses the pointer, and libpq lets PQcancel be called from any thread.
   private let pointer: OpaquePointer
   init(_ pointer: OpaquePointer) { self.pointer = pointer }
-  deinit { PQfreeCancel(pointer) }
+  deinit { libpq.PQfreeCancel(pointer) }
 
   func deliver() {
     var reason = [CChar](repeating: 0, count: 256)
-    _ = PQcancel(pointer, &reason, Int32(reason.count))
+    _ = libpq.PQcancel(pointer, &reason, Int32(reason.count))
   }
 }

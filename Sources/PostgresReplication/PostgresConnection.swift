@@ -41,17 +41,17 @@ package final class PostgresConnection {
     self.noticeHandler = noticeHandler
     handle = connected
     serverName = Self.name(connected)
-    user = string(PQuser(connected)) ?? ""
-    serverVersion = ServerVersion(number: Int(PQserverVersion(connected)))
-    serverProcess = PQbackendPID(connected)
+    user = string(libpq.PQuser(connected)) ?? ""
+    serverVersion = ServerVersion(number: Int(libpq.PQserverVersion(connected)))
+    serverProcess = libpq.PQbackendPID(connected)
     guard serverVersion.major >= ServerVersion.oldestMajor else {
       throw TidemarkError(
         .serverUnsuitable, "PostgreSQL \(serverVersion) is too old", object: serverName,
         cause: "its replication protocol lacks what backups need; PostgreSQL 15 to 18 are supported",
         next: "upgrade the server to PostgreSQL 15 or later")
     }
-    PQsetnonblocking(connected, 1)
-    PQsetNoticeReceiver(connected, receiveNotice, Unmanaged.passUnretained(self).toOpaque())
+    _ = libpq.PQsetnonblocking(connected, 1)
+    _ = libpq.PQsetNoticeReceiver(connected, receiveNotice, Unmanaged.passUnretained(self).toOpaque())
     // What is called by its bare name is then PostgreSQL's own, whatever else lies in the search path (CVE-2018-1058).
     if purpose == .queries { try execute("SET search_path = pg_catalog") }
   }
@@ -62,7 +62,7 @@ package final class PostgresConnection {
   package func close() {
     guard let handle else { return }
     self.handle = nil
-    PQfinish(handle)
+    libpq.PQfinish(handle)
   }
 
   // MARK: Connecting
@@ -94,12 +94,12 @@ package final class PostgresConnection {
   ) throws(TidemarkError) -> OpaquePointer {
     guard let started = start(parameters) else { throw TidemarkError(.internalFault, "libpq is out of memory") }
     var handle: OpaquePointer? = started
-    defer { if let handle { PQfinish(handle) } }
+    defer { if let handle { libpq.PQfinish(handle) } }
     // The text of a failed or lost connection then tells the SQLSTATE, which libpq keeps to itself otherwise.
-    PQsetErrorVerbosity(started, PQERRORS_VERBOSE)
-    PQsetNoticeReceiver(started, { _, _ in }, nil)
+    _ = libpq.PQsetErrorVerbosity(started, PQERRORS_VERBOSE)
+    _ = libpq.PQsetNoticeReceiver(started, { _, _ in }, nil)
     let deadline = limit.map { Deadline.after($0) } ?? .never
-    var state = PQstatus(started) == CONNECTION_BAD ? PGRES_POLLING_FAILED : PGRES_POLLING_WRITING
+    var state = libpq.PQstatus(started) == CONNECTION_BAD ? PGRES_POLLING_FAILED : PGRES_POLLING_WRITING
     while state != PGRES_POLLING_OK {
       if state == PGRES_POLLING_FAILED { throw connectionFailure(started, purpose) }
       try Termination.check()
@@ -109,8 +109,8 @@ package final class PostgresConnection {
           cause: "no answer within \(limit.map { Int($0.seconds) } ?? 0) s")
       }
       let wanted = state == PGRES_POLLING_READING ? POLLIN : POLLOUT
-      guard pollSocket(PQsocket(started), wanted, until: deadline) else { continue }
-      state = PQconnectPoll(started)
+      guard pollSocket(libpq.PQsocket(started), wanted, until: deadline) else { continue }
+      state = libpq.PQconnectPoll(started)
     }
     handle = nil
     return started
@@ -122,18 +122,18 @@ package final class PostgresConnection {
     defer { for pointer in keywords + values { free(UnsafeMutablePointer(mutating: pointer)) } }
     keywords.append(nil)
     values.append(nil)
-    return PQconnectStartParams(keywords, values, 0)
+    return libpq.PQconnectStartParams(keywords, values, 0)
   }
 
   private static func connectionFailure(
     _ handle: OpaquePointer, _ purpose: ConnectionInfo.Purpose
   ) -> TidemarkError {
-    let text = string(PQerrorMessage(handle)) ?? ""
-    let user = string(PQuser(handle)) ?? "?"
+    let text = string(libpq.PQerrorMessage(handle)) ?? ""
+    let user = string(libpq.PQuser(handle)) ?? "?"
     if let report = ServerMessage(libraryText: text) {
       return report.error("the server refused the connection", object: name(handle), purpose: purpose, user: user)
     }
-    if PQconnectionNeedsPassword(handle) != 0 {
+    if libpq.PQconnectionNeedsPassword(handle) != 0 {
       return TidemarkError(
         .serverRefused, "the server wants a password", object: name(handle), cause: oneLine(text),
         next: "add a line for role \(user) to ~/.pgpass, mode 0600")
@@ -143,8 +143,9 @@ package final class PostgresConnection {
   }
 
   private static func name(_ handle: OpaquePointer) -> String {
-    let host = string(PQhost(handle)) ?? string(PQhostaddr(handle)) ?? "?"
-    return "server at \(host), port \(string(PQport(handle)) ?? "?") (user \(string(PQuser(handle)) ?? "?"))"
+    let host = string(libpq.PQhost(handle)) ?? string(libpq.PQhostaddr(handle)) ?? "?"
+    return
+      "server at \(host), port \(string(libpq.PQport(handle)) ?? "?") (user \(string(libpq.PQuser(handle)) ?? "?"))"
   }
 }
 

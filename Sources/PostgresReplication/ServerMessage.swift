@@ -24,8 +24,8 @@ package struct ServerMessage: Sendable, CustomStringConvertible {
 
   /// The fields of a result. One that libpq made up itself, about a lost connection, has a text alone.
   init(_ result: OpaquePointer?) {
-    func field<Code: BinaryInteger>(_ code: Code) -> String? { string(PQresultErrorField(result, Int32(code))) }
-    let text = string(PQresultErrorMessage(result)) ?? ""
+    func field<Code: BinaryInteger>(_ code: Code) -> String? { string(libpq.PQresultErrorField(result, Int32(code))) }
+    let text = string(libpq.PQresultErrorMessage(result)) ?? ""
     if field(CLIBPQ_SQLSTATE) == nil, let report = ServerMessage(libraryText: text) {
       self = report
       return

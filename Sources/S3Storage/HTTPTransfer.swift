@@ -2,6 +2,7 @@
 // curl_easy_perform(3) and nowhere else, so nothing here is locked.
 import CLibcurl
 import Glibc
+import ObjectStorage
 import SystemSupport
 
 final class HTTPTransfer {
@@ -12,6 +13,7 @@ final class HTTPTransfer {
 
   private let request: HTTPRequest
   private let outgoing: UnsafeRawBufferPointer
+  private let buffer: ReceiveBuffer?
   private let silenceLimit: Duration
   /// By when the answer's body must have begun, where that has a limit of its own.
   private let answerDeadline: Deadline
@@ -27,7 +29,12 @@ final class HTTPTransfer {
   private var lastProgress = ContinuousClock.now
   private var lastCounts: (Int64, Int64) = (0, 0)
 
-  init(_ request: HTTPRequest, outgoing: UnsafeRawBufferPointer, silenceLimit: Duration, answerLimit: Duration?) {
+  /// The body of a 2xx answer may take the memory of `buffer`.
+  init(
+    _ request: HTTPRequest, outgoing: UnsafeRawBufferPointer, silenceLimit: Duration, answerLimit: Duration?,
+    buffer: ReceiveBuffer?
+  ) {
+    self.buffer = buffer
     answerDeadline = answerLimit.map { .after($0) } ?? .never
     self.request = request
     self.outgoing = outgoing
@@ -144,7 +151,8 @@ final class HTTPTransfer {
       if expected > Int64(request.bodyByteCountMax) {
         _ = refuseLength()
       } else {
-        exchange.body.reserveCapacity(Int(expected))
+        if let buffer { exchange.body = buffer.take() }
+        exchange.body.reservePopulated(Int(expected))
       }
     }
   }

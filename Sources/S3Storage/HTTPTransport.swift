@@ -3,6 +3,7 @@
 import CLibcurl
 import Diagnostics
 import Glibc
+import ObjectStorage
 import Synchronization
 import SystemSupport
 
@@ -25,10 +26,19 @@ final class HTTPTransport: Sendable {
   private let certificateAuthorityFile: String?
   /// Idle handles beyond this are closed.
   private static let idleCountMax = 64
-  private static let isReady: Bool = {
+  /// libcurl, loaded and made ready by the first request.
+  private static let library: Result<LibcurlFunctions, TidemarkError> = {
     // OpenSSL writes to sockets whose peer may be gone, and CURLOPT_NOSIGNAL leaves SIGPIPE to us.
     Termination.ignoreBrokenPipes()
-    return clibcurl_initialize() == CURLE_OK
+    return Result { () throws(TidemarkError) in
+      let functions = try SharedLibrary.load("libcurl.so.4", package: "libcurl4", into: clibcurl()) {
+        library, functions in clibcurl_find(library, &functions).map { String(cString: $0) }
+      }
+      guard clibcurl_initialize(functions) == CURLE_OK else {
+        throw TidemarkError(.localIO, "libcurl can't be initialised")
+      }
+      return LibcurlFunctions(functions)
+    }
   }()
 
   init(limits: S3Limits, certificateAuthorityFile: String?) {
@@ -37,16 +47,21 @@ final class HTTPTransport: Sendable {
   }
 
   /// Sends `request` once, within `timeout`; see ``HTTPRequest/movingTimeout``. Every outcome is an exchange; one that is not complete says why in `failure`.
-  func perform(_ request: HTTPRequest, timeout: Duration) -> (exchange: HTTPExchange, bytesReceived: Int64) {
-    guard Self.isReady, let handle = idle.withLock({ $0.popLast() }) ?? CurlHandle() else {
+  func perform(
+    _ request: HTTPRequest, timeout: Duration, buffer: ReceiveBuffer? = nil
+  ) -> (exchange: HTTPExchange, bytesReceived: Int64) {
+    let handle: CurlHandle
+    do throws(TidemarkError) {
+      handle = if let idle = idle.withLock({ $0.popLast() }) { idle } else { try CurlHandle(Self.library.get()) }
+    } catch {
       var exchange = HTTPExchange()
-      exchange.failure = TransportFailure(kind: .local, text: "libcurl can't be initialised")
+      exchange.failure = TransportFailure(kind: .local, text: error.description)
       return (exchange, 0)
     }
     let result = request.body.withUnsafeBytes { outgoing in
       let transfer = HTTPTransfer(
         request, outgoing: outgoing, silenceLimit: limits.silence,
-        answerLimit: request.movingTimeout == nil ? nil : timeout)
+        answerLimit: request.movingTimeout == nil ? nil : timeout, buffer: buffer)
       handle.perform(
         request, transfer, timeout: max(timeout, request.movingTimeout ?? timeout), limits: limits,
         authority: certificateAuthorityFile)
@@ -57,41 +72,51 @@ final class HTTPTransport: Sendable {
   }
 }
 
+/// libcurl's functions.
+///
+/// `@unchecked Sendable`: pointers to functions that may be called from any thread, and that are never changed.
+private struct LibcurlFunctions: @unchecked Sendable {
+  let functions: clibcurl
+  init(_ functions: clibcurl) { self.functions = functions }
+}
+
 /// A libcurl easy handle.
 ///
 /// `@unchecked Sendable`: the pool hands it to one thread at a time, and libcurl's handles may move between threads.
 private final class CurlHandle: @unchecked Sendable {
+  private let curl: clibcurl
   private let handle: UnsafeMutableRawPointer
   private let errorText: UnsafeMutablePointer<CChar>
 
-  init?() {
-    guard let handle = curl_easy_init() else { return nil }
+  init(_ library: LibcurlFunctions) throws(TidemarkError) {
+    curl = library.functions
+    guard let handle = curl.curl_easy_init() else { throw TidemarkError(.localIO, "libcurl is out of memory") }
     self.handle = handle
     errorText = .allocate(capacity: Int(CURL_ERROR_SIZE))
   }
 
   deinit {
-    curl_easy_cleanup(handle)
+    curl.curl_easy_cleanup(handle)
     errorText.deallocate()
   }
 
   func perform(
     _ request: HTTPRequest, _ transfer: HTTPTransfer, timeout: Duration, limits: S3Limits, authority: String?
   ) {
-    curl_easy_reset(handle)
+    curl.curl_easy_reset(handle)
     errorText[0] = 0
     var headers: UnsafeMutablePointer<curl_slist>?
-    defer { curl_slist_free_all(headers) }
+    defer { curl.curl_slist_free_all(headers) }
     // `Expect:` costs a round trip or a second's wait for each PUT.
     for line in request.headers.map({ "\($0.name): \($0.value)" }) + ["Expect:"] {
-      guard let longer = curl_slist_append(headers, line) else {
+      guard let longer = curl.curl_slist_append(headers, line) else {
         return transfer.fail(TransportFailure(kind: .local, text: "out of memory"))
       }
       headers = longer
     }
     let code = withExtendedLifetime(transfer) { () -> CURLcode in
       let setting = configure(request, transfer, headers, timeout: timeout, limits: limits, authority: authority)
-      return setting == CURLE_OK ? curl_easy_perform(handle) : setting
+      return setting == CURLE_OK ? curl.curl_easy_perform(handle) : setting
     }
     if code != CURLE_OK, !(code == CURLE_WRITE_ERROR && transfer.endedEarly) {
       transfer.fail(failure(code))
@@ -108,42 +133,42 @@ private final class CurlHandle: @unchecked Sendable {
     let context = Unmanaged.passUnretained(transfer).toOpaque()
     let seconds = { (duration: Duration) in Int(max(1, min(duration.milliseconds, 86_400_000))) }
     var codes = [
-      clibcurl_set_pointer(handle, CURLOPT_ERRORBUFFER, errorText),
-      clibcurl_set_string(handle, CURLOPT_URL, request.url),
-      clibcurl_set_string(handle, CURLOPT_PROTOCOLS_STR, "http,https"),
-      clibcurl_set_string(handle, CURLOPT_CUSTOMREQUEST, request.method),
-      clibcurl_set_list(handle, CURLOPT_HTTPHEADER, headers),
-      clibcurl_set_long(handle, CURLOPT_NOSIGNAL, 1),
-      clibcurl_set_long(handle, CURLOPT_PATH_AS_IS, 1),
-      clibcurl_set_long(handle, CURLOPT_TCP_KEEPALIVE, 1),
-      clibcurl_set_long(handle, CURLOPT_HTTP_VERSION, Int(CURL_HTTP_VERSION_1_1)),
-      clibcurl_set_long(handle, CURLOPT_UPLOAD_BUFFERSIZE, 2 << 20),
-      clibcurl_set_long(handle, CURLOPT_BUFFERSIZE, 512 << 10),
-      clibcurl_set_long(handle, CURLOPT_SSL_VERIFYPEER, 1),
-      clibcurl_set_long(handle, CURLOPT_SSL_VERIFYHOST, 2),
-      clibcurl_set_long(handle, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1),
-      clibcurl_set_long(handle, CURLOPT_CONNECTTIMEOUT_MS, seconds(limits.connect)),
-      clibcurl_set_long(handle, CURLOPT_TIMEOUT_MS, seconds(timeout)),
-      clibcurl_set_long(handle, CURLOPT_NOPROGRESS, 0),
-      clibcurl_set_progress_function(handle, progressCallback),
-      clibcurl_set_pointer(handle, CURLOPT_XFERINFODATA, context),
-      clibcurl_set_data_function(handle, CURLOPT_HEADERFUNCTION, headerCallback),
-      clibcurl_set_pointer(handle, CURLOPT_HEADERDATA, context),
-      clibcurl_set_data_function(handle, CURLOPT_WRITEFUNCTION, writeCallback),
-      clibcurl_set_pointer(handle, CURLOPT_WRITEDATA, context),
+      clibcurl_set_pointer(curl, handle, CURLOPT_ERRORBUFFER, errorText),
+      clibcurl_set_string(curl, handle, CURLOPT_URL, request.url),
+      clibcurl_set_string(curl, handle, CURLOPT_PROTOCOLS_STR, "http,https"),
+      clibcurl_set_string(curl, handle, CURLOPT_CUSTOMREQUEST, request.method),
+      clibcurl_set_list(curl, handle, CURLOPT_HTTPHEADER, headers),
+      clibcurl_set_long(curl, handle, CURLOPT_NOSIGNAL, 1),
+      clibcurl_set_long(curl, handle, CURLOPT_PATH_AS_IS, 1),
+      clibcurl_set_long(curl, handle, CURLOPT_TCP_KEEPALIVE, 1),
+      clibcurl_set_long(curl, handle, CURLOPT_HTTP_VERSION, Int(CURL_HTTP_VERSION_1_1)),
+      clibcurl_set_long(curl, handle, CURLOPT_UPLOAD_BUFFERSIZE, 128 << 10),
+      clibcurl_set_long(curl, handle, CURLOPT_BUFFERSIZE, 512 << 10),
+      clibcurl_set_long(curl, handle, CURLOPT_SSL_VERIFYPEER, 1),
+      clibcurl_set_long(curl, handle, CURLOPT_SSL_VERIFYHOST, 2),
+      clibcurl_set_long(curl, handle, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1),
+      clibcurl_set_long(curl, handle, CURLOPT_CONNECTTIMEOUT_MS, seconds(limits.connect)),
+      clibcurl_set_long(curl, handle, CURLOPT_TIMEOUT_MS, seconds(timeout)),
+      clibcurl_set_long(curl, handle, CURLOPT_NOPROGRESS, 0),
+      clibcurl_set_progress_function(curl, handle, progressCallback),
+      clibcurl_set_pointer(curl, handle, CURLOPT_XFERINFODATA, context),
+      clibcurl_set_data_function(curl, handle, CURLOPT_HEADERFUNCTION, headerCallback),
+      clibcurl_set_pointer(curl, handle, CURLOPT_HEADERDATA, context),
+      clibcurl_set_data_function(curl, handle, CURLOPT_WRITEFUNCTION, writeCallback),
+      clibcurl_set_pointer(curl, handle, CURLOPT_WRITEDATA, context),
     ]
-    if let authority { codes.append(clibcurl_set_string(handle, CURLOPT_CAINFO, authority)) }
-    if request.bypassesProxies { codes.append(clibcurl_set_string(handle, CURLOPT_NOPROXY, "*")) }
+    if let authority { codes.append(clibcurl_set_string(curl, handle, CURLOPT_CAINFO, authority)) }
+    if request.bypassesProxies { codes.append(clibcurl_set_string(curl, handle, CURLOPT_NOPROXY, "*")) }
     switch request.method {
-    case "HEAD": codes.append(clibcurl_set_long(handle, CURLOPT_NOBODY, 1))
+    case "HEAD": codes.append(clibcurl_set_long(curl, handle, CURLOPT_NOBODY, 1))
     case "PUT", "POST":
       codes += [
-        clibcurl_set_long(handle, CURLOPT_UPLOAD, 1),
-        clibcurl_set_offset(handle, CURLOPT_INFILESIZE_LARGE, curl_off_t(request.body.count)),
-        clibcurl_set_data_function(handle, CURLOPT_READFUNCTION, readCallback),
-        clibcurl_set_pointer(handle, CURLOPT_READDATA, context),
-        clibcurl_set_seek_function(handle, seekCallback),
-        clibcurl_set_pointer(handle, CURLOPT_SEEKDATA, context),
+        clibcurl_set_long(curl, handle, CURLOPT_UPLOAD, 1),
+        clibcurl_set_offset(curl, handle, CURLOPT_INFILESIZE_LARGE, curl_off_t(request.body.count)),
+        clibcurl_set_data_function(curl, handle, CURLOPT_READFUNCTION, readCallback),
+        clibcurl_set_pointer(curl, handle, CURLOPT_READDATA, context),
+        clibcurl_set_seek_function(curl, handle, seekCallback),
+        clibcurl_set_pointer(curl, handle, CURLOPT_SEEKDATA, context),
       ]
     default: break
     }
@@ -153,7 +178,7 @@ private final class CurlHandle: @unchecked Sendable {
   /// The one place where libcurl's codes get a meaning (libcurl-errors(3)).
   private func failure(_ code: CURLcode) -> TransportFailure {
     let own = String(cString: errorText)
-    let text = own.isEmpty ? String(cString: curl_easy_strerror(code)) : own
+    let text = own.isEmpty ? curl.curl_easy_strerror(code).map { String(cString: $0) } ?? "\(code)" : own
     let kind: TransportFailure.Kind =
       switch code {
       case CURLE_OPERATION_TIMEDOUT: .timeout

@@ -52,6 +52,8 @@ package struct S3Configuration: Sendable {
 /// Where a bucket's requests go.
 struct S3Address: Sendable {
   let scheme: String
+  /// Whether requests go through TLS.
+  var isEncrypted: Bool { scheme == "https" }
   /// The host with its port unless that is the scheme's own: the `Host` header.
   let host: String
   /// The path before keys: escaped, without a slash at its end.

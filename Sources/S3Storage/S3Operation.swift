@@ -10,13 +10,18 @@ struct S3Operation {
   var query: [(name: String, value: String)] = []
   var headers: [(name: String, value: String)] = []
   var body: [UInt8] = []
-  /// SHA-256 of `body` in hexadecimal digits.
+  /// SHA-256 of `body` in hexadecimal digits, or ``unsignedBody``.
   var bodyDigest = S3Operation.emptyDigest
   var range: HTTPRange?
   var bodyByteCountMax = 16 << 20
+  /// Whose memory a 2xx answer's body may take.
+  var buffer: ReceiveBuffer?
   /// Whether a 2xx answer's body is a document, which may be an error (trap: S3 answers 200 before it is done).
   var answersWithDocument = true
 
+  /// Source: Amazon S3 API Reference, "Signature Calculations for the Authorization Header: Transferring Payload in a Single
+  /// Chunk".
+  static let unsignedBody = "UNSIGNED-PAYLOAD"
   static let emptyDigest = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
   init(_ doing: String, _ method: String, _ key: ObjectKey? = nil) {

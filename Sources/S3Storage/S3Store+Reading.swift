@@ -10,11 +10,12 @@ extension S3Store {
   private static let lookCountMax = 3
 
   package func read(
-    _ key: ObjectKey, range: ByteRange?, deadline: Deadline
+    _ key: ObjectKey, range: ByteRange?, deadline: Deadline, buffer: ReceiveBuffer?
   ) throws(TidemarkError) -> [UInt8] {
     var operation = S3Operation("read the object", "GET", key)
     operation.answersWithDocument = false
     operation.bodyByteCountMax = objectByteCountMax
+    operation.buffer = buffer
     switch range {
     case nil: break
     case .bytes(let offset, let count):
@@ -69,6 +70,10 @@ extension S3Store {
       }
     }
     throw invalid("HEAD says that the object isn't there, GET that it is", operation)
+  }
+
+  package func seems(toHold key: ObjectKey, deadline: Deadline) throws(TidemarkError) -> Bool {
+    try head(key, deadline: deadline) != nil
   }
 
   /// HEAD alone: `nil` for any 404. Good enough before a PUT, which meets a missing bucket itself.

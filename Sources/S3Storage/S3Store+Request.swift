@@ -113,7 +113,7 @@ extension S3Store {
       method: operation.method, url: address.url(path: path, query: operation.query), headers: signed,
       body: operation.body, range: operation.range, bodyByteCountMax: operation.bodyByteCountMax)
     if operation.method == "GET" { request.movingTimeout = configuration.limits.attempt }
-    let (exchange, bytesReceived) = transport.perform(request, timeout: timeout)
+    let (exchange, bytesReceived) = transport.perform(request, timeout: timeout, buffer: operation.buffer)
     let ended = Timestamp.now()
 
     state.withLock { state in

@@ -1,4 +1,4 @@
-// AWS Signature Version 4, with the whole body signed. Query parameters are sorted, and the URL carries them in the
+// AWS Signature Version 4, with the whole body signed or, under TLS, none of it. Query parameters are sorted, and the URL carries them in the
 // same form in which they are signed, so that nothing can differ between the two.
 // Source: Amazon S3 API Reference, "Signature Calculations for the Authorization Header".
 import Diagnostics
@@ -18,7 +18,7 @@ struct SignatureV4 {
     var query: [(name: String, value: String)] = []
     /// Further headers to sign.
     var headers: [(name: String, value: String)] = []
-    /// SHA-256 of the body in hexadecimal digits.
+    /// SHA-256 of the body in hexadecimal digits, or ``S3Operation/unsignedBody``.
     var bodyDigest: String
   }
 

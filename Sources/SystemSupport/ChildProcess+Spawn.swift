@@ -5,9 +5,12 @@ import Diagnostics
 import Glibc
 
 extension ChildProcess {
+  /// POSIX_SPAWN_SETSID, which glibc's header shows to GNU sources alone (spawn.h, since 2.26).
+  private static var setSession: Int16 { 0x80 }
+
   static func spawn(
     _ program: String, _ arguments: [String], environment: [String: String]?, workingDirectory: String?,
-    streams: [Stream], ownGroup: Bool
+    streams: [Stream], ownGroup: Bool, ownSession: Bool = false
   ) throws(TidemarkError) -> pid_t {
     var actions = posix_spawn_file_actions_t()
     posix_spawn_file_actions_init(&actions)
@@ -42,6 +45,7 @@ extension ChildProcess {
     posix_spawnattr_setpgroup(&attributes, 0)
     var flags = Int16(POSIX_SPAWN_SETSIGMASK) | Int16(POSIX_SPAWN_SETSIGDEF)
     if ownGroup { flags |= Int16(POSIX_SPAWN_SETPGROUP) }
+    if ownSession { flags |= Self.setSession }
     posix_spawnattr_setflags(&attributes, flags)
 
     let words = CStrings([program] + arguments)
@@ -50,6 +54,20 @@ extension ChildProcess {
     let status = posix_spawnp(&pid, program, &actions, &attributes, words.pointers, variables?.pointers ?? environ)
     if status != 0 { throw systemError("cannot start the program", program, errno: status) }
     return pid
+  }
+}
+
+extension ChildProcess {
+  /// Starts a program that outlives this one: in a session of its own and at the root of the file system, with nothing of
+  /// ours but the environment. Nobody waits for it, so it is for programs that are about to end: their own parent, or
+  /// init, inherits it.
+  /// - Parameter errors: the file that its standard error is appended to.
+  package static func detach(
+    _ program: String, _ arguments: [String], errors: String
+  ) throws(TidemarkError) {
+    _ = try spawn(
+      program, arguments, environment: nil, workingDirectory: "/", streams: [.null, .null, .file(errors)],
+      ownGroup: false, ownSession: true)
   }
 }
 

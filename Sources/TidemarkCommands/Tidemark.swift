@@ -84,7 +84,8 @@ package struct Tidemark: ParsableCommand {
     version: Version.text,
     subcommands: [
       InitCommand.self, CheckCommand.self, BackupCommand.self, ListCommand.self, ShowCommand.self,
-      WALPushCommand.self, WALFetchCommand.self, RestoreCommand.self, DrillCommand.self, SyncCommand.self,
+      WALPushCommand.self, WALFetchCommand.self, WALFetchAheadCommand.self, RestoreCommand.self, DrillCommand.self,
+      SyncCommand.self,
       ExpireCommand.self, VerifyCommand.self, StatusCommand.self, HoldCommand.self, ReleaseCommand.self,
       NotifyCommand.self, KeysCommand.self,
     ])

@@ -67,22 +67,20 @@ struct WALFetchCommand: TidemarkCommand {
     let context = try CommandContext(global)
     var repository = try context.repository()
     if let region = planned?.region { repository = try repository.only(region: region) }
-    let cluster: SystemIdentifier
-    if let known = planned.flatMap({ SystemIdentifier(text: $0.systemIdentifier) }) {
-      cluster = known
-    } else {
-      cluster = try WALFetch.systemIdentifier(
-        destination: destination, dataDirectory: context.configuration.postgres.dataDirectory)
-    }
-    let fetch = WALFetch(repository, systemIdentifier: cluster)
     let outcome: WALFetchOutcome
-    if plan == nil, isStandby, case .segment(let name) = file {
-      outcome = try fetchForStandby(name, fetch, StandbyPath(repository, systemIdentifier: cluster, dataDirectory: "."))
-    } else {
+    if let planned {
+      guard let cluster = SystemIdentifier(text: planned.systemIdentifier) else {
+        throw TidemarkError(
+          .walFileInvalid, "the plan of the restore names no system identifier", object: plan,
+          cause: "'\(planned.systemIdentifier)'", kept: "the archive, unchanged", next: "begin the restore anew")
+      }
+      let fetch = WALFetch(repository, systemIdentifier: cluster)
       outcome = try fetch.fetch(file, to: destination) { path throws(TidemarkError) in
-        if let planned { try examine(path, file, planned, fetch, context.configuration.postgres) }
+        try examine(path, file, planned, fetch, context.configuration.postgres)
         return true
       }
+    } else {
+      outcome = try fetch(file, repository, context)
     }
     switch outcome {
     case .fetched: return 0
@@ -93,15 +91,49 @@ struct WALFetchCommand: TidemarkCommand {
     }
   }
 
+  /// For a server that asks by itself.
+  private func fetch(
+    _ file: WALFileName, _ repository: Repository, _ context: CommandContext
+  ) throws(TidemarkError) -> WALFetchOutcome {
+    let server = try WALFetch.server(
+      destination: destination, dataDirectory: context.configuration.postgres.dataDirectory)
+    let fetch = WALFetch(repository, systemIdentifier: server.systemIdentifier)
+    let aheadCount = context.configuration.limits.walAhead
+    guard case .segment(let segment) = file else { return try fetch.fetch(file, to: destination) }
+    let ahead =
+      aheadCount == 0
+      ? nil
+      : SegmentsAhead(repository, systemIdentifier: server.systemIdentifier, dataDirectory: server.dataDirectory)
+    if let events = ahead?.takeEvents() { StandardErrorLog.write(events) }
+    let outcome =
+      isStandby
+      ? try fetchForStandby(
+        segment, fetch, ahead,
+        StandbyPath(repository, systemIdentifier: server.systemIdentifier, dataDirectory: "."))
+      : try fetch.fetch(file, to: destination, ahead: ahead)
+    if let ahead, outcome != .absent {
+      // The segment is handed over: nothing that goes wrong from here on may say otherwise.
+      do throws(TidemarkError) {
+        let arguments = [
+          try RestoreCommand.program(), "--config", try RestoreCommand.absolute(context.configurationPath),
+          WALFetchAheadCommand.configuration.commandName ?? "", segment.description,
+          try RestoreCommand.absolute(server.dataDirectory),
+        ]
+        ahead.extend(after: segment, size: server.segmentSize, count: aheadCount, program: arguments)
+      } catch { context.logger.info("no segments are fetched ahead", metadata: ["error": "\(error)"]) }
+    }
+    return outcome
+  }
+
   /// The segment, unless it leads the standby into a dead branch.
   private func fetchForStandby(
-    _ name: WALSegmentName, _ fetch: WALFetch, _ path: StandbyPath
+    _ name: WALSegmentName, _ fetch: WALFetch, _ ahead: SegmentsAhead?, _ path: StandbyPath
   ) throws(TidemarkError) -> WALFetchOutcome {
     // Beside the transfer, which takes longer.
     let search = WorkerThread("fork") { path.fork(in: name) }
     var isJoined = false
     let transfer = Result { () throws(TidemarkError) in
-      try fetch.fetch(.segment(name), to: destination) { _ throws(TidemarkError) in
+      try fetch.fetch(.segment(name), to: destination, ahead: ahead) { _ throws(TidemarkError) in
         isJoined = true
         guard let fork = try search.join() else { return true }
         StandardErrorLog.logger(global.logLevel).notice(
@@ -134,5 +166,35 @@ struct WALFetchCommand: TidemarkCommand {
         try tablespaces.inspect(try name.next(size), UnsafeRawBufferPointer(buffer), size)
       }
     }
+  }
+}
+
+/// What `wal-fetch` leaves behind: nobody else calls it.
+struct WALFetchAheadCommand: TidemarkCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "wal-fetch-ahead", abstract: "Fetch the segments that a server will ask for next.",
+    shouldDisplay: false)
+  @OptionGroup var global: GlobalOptions
+  var recordedName: String? { nil }
+  @Argument(help: "The segment that the server was given.") var name: String
+  @Argument(help: "The server's data directory.") var dataDirectory: String
+
+  /// Where the first process of a container is the postmaster, it takes any other end for a crash of its own.
+  func status(of error: TidemarkError) -> Int32 { 1 }
+
+  func execute() throws(TidemarkError) -> Int32 {
+    guard case .segment(let segment) = try WALFileName(text: name) else {
+      throw TidemarkError(.usage, "not a segment's name", object: name)
+    }
+    let context = try CommandContext(global)
+    let server = try WALFetch.server(destination: "\(dataDirectory)/pg_wal/\(name)", dataDirectory: nil)
+    let ahead = SegmentsAhead(
+      try context.repository(), systemIdentifier: server.systemIdentifier, dataDirectory: server.dataDirectory)
+    do throws(TidemarkError) {
+      try ahead.fetch(after: segment, size: server.segmentSize, count: context.configuration.limits.walAhead)
+    } catch {
+      if error.code != .locked { throw error }
+    }
+    return 0
   }
 }

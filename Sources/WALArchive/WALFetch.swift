@@ -27,27 +27,34 @@ package struct WALFetch {
 
   /// Fetches `file` to `destination`, by a temporary file beside it and rename. PostgreSQL doesn't ask for durability
   /// here: it fsyncs what it keeps. What must not happen is a half-written file under the final name.
-  /// - Parameter inspect: is given the path of the whole, checked content before it can be replayed, and may refuse it, or
+  /// - Parameters:
+  ///   - ahead: where the segment may lie ready.
+  ///   - inspect: is given the path of the whole, checked content before it can be replayed, and may refuse it, or
   ///   answer that it isn't for whoever asks: then it is `absent`.
   /// - Throws: `object-damaged` and its kin when no good copy is left; `region-unreachable` when it isn't known whether
   ///   the file exists.
   package func fetch(
-    _ file: WALFileName, to destination: String, inspect: (_ path: String) throws(TidemarkError) -> Bool = { _ in true }
+    _ file: WALFileName, to destination: String, ahead: SegmentsAhead? = nil,
+    inspect: (_ path: String) throws(TidemarkError) -> Bool = { _ in true }
   ) throws(TidemarkError) -> WALFetchOutcome {
     let name = repository.layout.lineage(systemIdentifier).wal(file)
     let temporary = "\(destination).tidemark-\(getpid())"
     do throws(TidemarkError) {
-      let header: SealedHeader
       let byteCount: Int
-      do throws(TidemarkError) {
-        (header, byteCount) = try repository.readSealed(
-          file.objectKind, name, limit: Self.segmentByteCountMax, to: temporary)
-      } catch {
-        // Of this file alone: what `inspect` misses is another one.
-        if error.code == .objectNotFound { return .absent }
-        throw error
+      if case .segment(let segment) = file, let ready = try ahead?.take(segment, to: temporary) {
+        byteCount = ready
+      } else {
+        let header: SealedHeader
+        do throws(TidemarkError) {
+          (header, byteCount) = try repository.readSealed(
+            file.objectKind, name, limit: Self.segmentByteCountMax, to: temporary)
+        } catch {
+          // Of this file alone: what `inspect` misses is another one.
+          if error.code == .objectNotFound { return .absent }
+          throw error
+        }
+        try Self.requireDigest(header, name)
       }
-      try Self.requireDigest(header, name)
       guard try inspect(temporary) else {
         unlink(temporary)
         return .absent
@@ -72,25 +79,30 @@ package struct WALFetch {
   }
 
   /// Where it is there, reading has compared it.
-  private static func requireDigest(_ header: SealedHeader, _ name: ObjectName) throws(TidemarkError) {
+  static func requireDigest(_ header: SealedHeader, _ name: ObjectName) throws(TidemarkError) {
     guard header.attributes.plaintextDigest != nil else {
       throw TidemarkError(.objectDamaged, "the header of a WAL file lacks the file's digest", object: name.text)
     }
   }
 
-  /// The system identifier of the cluster that a WAL file is restored into: its control file, beside the destination or
-  /// in the configured data directory.
+  /// The server that asks for WAL.
+  package struct Server: Sendable {
+    package var systemIdentifier: SystemIdentifier
+    package var segmentSize: WALSegmentSize
+    package var dataDirectory: String
+  }
+
+  /// The server that a WAL file is restored into, by its control file: beside the destination, or in the configured data
+  /// directory.
   /// - Throws: `wal-file-invalid` when there is no control file.
-  package static func systemIdentifier(
-    destination: String, dataDirectory: String?
-  ) throws(TidemarkError) -> SystemIdentifier {
+  package static func server(destination: String, dataDirectory: String?) throws(TidemarkError) -> Server {
     // `%p` lies in pg_wal below the data directory, which is PostgreSQL's working directory.
-    for candidate in [
-      "\(directoryName(destination))/../global/pg_control", "global/pg_control",
-      dataDirectory.map { "\($0)/global/pg_control" } ?? "",
-    ] where !candidate.isEmpty && fileExists(candidate) {
-      let control = try ControlFile(rereading: { () throws(TidemarkError) in try readFile(candidate, limit: 64 << 10) })
-      return control.systemIdentifier
+    for directory in ["\(directoryName(destination))/..", ".", dataDirectory ?? ""] where !directory.isEmpty {
+      let path = "\(directory)/global/pg_control"
+      guard fileExists(path) else { continue }
+      let control = try ControlFile(rereading: { () throws(TidemarkError) in try readFile(path, limit: 64 << 10) })
+      return Server(
+        systemIdentifier: control.systemIdentifier, segmentSize: control.segmentSize, dataDirectory: directory)
     }
     throw TidemarkError(
       .walFileInvalid, "no pg_control tells which cluster asks for WAL", object: destination,

@@ -102,13 +102,13 @@ package struct WALPush {
     let ours = try sealing.get()
     // What a region has already is copied to the others as it is, so that all hold the same bytes. Two processes that
     // push at the same moment may still seal twice: equal digests make the copies equal in meaning.
-    let sealed = try existing(name, attributes, in: holders) ?? ours
+    let body = try existing(name, attributes, in: holders).map { ObjectBody($0) } ?? ours
     let known = attributes
-    let creation = try repository.regions.create(name, sealed) { region in
-      try isHeld(name, sealed, known, by: region)
+    let creation = try repository.regions.create(name, body) { region in
+      try isHeld(name, body.bytes, known, by: region)
     }
     return WALPushReport(
-      name: name, byteCount: content.byteCount, storedByteCount: sealed.count, creation: creation)
+      name: name, byteCount: content.byteCount, storedByteCount: body.bytes.count, creation: creation)
   }
 
   /// Asks `region` whether it has the object: itself when it does, `nil` when it doesn't or fails.
@@ -117,10 +117,11 @@ package struct WALPush {
     let patience = min(Self.lookLimit, repository.regions.policy.degradeAfter / 2)
     return WorkerThread("look-\(region.name)") { [repository] in
       do throws(TidemarkError) {
-        let found = try region.request { store throws(TidemarkError) in
-          try store.information(region.key(name), deadline: .after(patience))
+        // Creation finds out for certain.
+        let isThere = try region.request { store throws(TidemarkError) in
+          try store.seems(toHold: region.key(name), deadline: .after(patience))
         }
-        return found == nil ? nil : region
+        return isThere ? region : nil
       } catch {
         if error.code == .interrupted { throw error }
         repository.regions.log.record(.failed, region: region.name, object: name, detail: error.description)

@@ -1,5 +1,6 @@
 // Creating an object in two regions: when it is acknowledged, what is owed, and what is refused.
 import Diagnostics
+import ObjectStorage
 import SystemSupport
 import Testing
 
@@ -117,7 +118,8 @@ import Testing
     let setup = try TwoRegions()
     setup.west.script { $0.objects[setup.key] = [9] }
     let code = thrownCode {
-      try setup.open().create(setup.name, bytes) { _ in throw TidemarkError(.walConflict, "another segment") }
+      try setup.open().create(setup.name, ObjectBody(bytes)) { _ in throw TidemarkError(.walConflict, "another segment")
+      }
     }
     #expect(code == .walConflict)
     #expect(try setup.journal.debts() == [])

@@ -78,7 +78,9 @@ final class ScriptedStore: ObjectStore {
     return outcome
   }
 
-  func read(_ key: ObjectKey, range: ByteRange?, deadline: Deadline) throws(TidemarkError) -> [UInt8] {
+  func read(
+    _ key: ObjectKey, range: ByteRange?, deadline: Deadline, buffer: ReceiveBuffer?
+  ) throws(TidemarkError) -> [UInt8] {
     try begin("read \(key)", deadline)
     let found = state.withLock { state -> [UInt8]? in
       guard var bytes = state.objects[key.text] else { return nil }

@@ -7,6 +7,35 @@ import Testing
 
 @Suite("Hosts")
 struct HostTests {
+  /// The libraries are loaded when they are needed, so that the program itself starts without them.
+  @Test("a host without libcurl or libpq is told which, keeps its WAL, and ends no recovery")
+  func libraries() throws {
+    let installation = try Installation(.v15, usesS3: true, degradeAfter: "2s", archives: false)
+    let server = installation.server
+    let name = try server.psql("SELECT pg_walfile_name(pg_switch_wal())")
+    let segment = "\(server.dataDirectory)/pg_wal/\(name)"
+    let destination = "\(server.dataDirectory)/pg_wal/RECOVERYXLOG"
+    for (library, package, arguments, status) in [
+      ("libcurl.so.4", "libcurl4", ["wal-push", segment], Int32(69)),
+      ("libcurl.so.4", "libcurl4", ["wal-fetch", name, destination], 203),
+      ("libpq.so.5", "libpq5", ["backup"], 74),
+    ] {
+      let hidden = "\(installation.root)/hides-\(package)"
+      try FileManager.default.createDirectory(atPath: hidden, withIntermediateDirectories: true)
+      // Found before the host's, and no library.
+      try DurableFile.write([], to: "\(hidden)/\(library)", mode: 0o644)
+      try PostgresServer.give(hidden)
+      let outcome = try installation.run(arguments, environment: ["LD_LIBRARY_PATH": hidden])
+      #expect(outcome.ending == .exited(status), "\(arguments): \(outcome.ending) \(outcome.errorText)")
+      for part in [library, package] { #expect(outcome.errorText.contains(part), "\(outcome.errorText)") }
+      // What needs neither does its work.
+      let version = try installation.run(["keys", "list", "--help"], environment: ["LD_LIBRARY_PATH": hidden])
+      #expect(version.succeeded, "\(version.errorText)")
+    }
+    #expect(fileExists(segment) && !fileExists(destination))
+    #expect(try installation.run(["wal-push", segment]).succeeded)
+  }
+
   @Test("a writer without an identity backs up and can't restore; each of several recipients can, without a writer key")
   func keys() throws {
     let installation = try Installation(.v15, usesS3: false)

@@ -5,12 +5,14 @@ import TestSupport
 import Testing
 
 extension Installation {
-  /// Every stored object with its digest, without the probes of `check`.
+  /// Every stored object with its digest, without the probes of `check` and what the archiver is just writing, which
+  /// lies below a name of the store's own and is gone again before a digest of it is taken.
   func objects() throws -> [String: String] {
     let places = servers.isEmpty ? ["\(root)/west", "\(root)/east"] : servers.map(\.directory)
     let list = try ChildProcess.run(
       "/bin/sh",
-      ["-c", "find \"$@\" -type f -not -path '*/probes/*' -print0 | xargs -0 -r sha256sum", "sh"] + places)
+      ["-c", "find \"$@\" -type f -path '*/crm/*' -not -path '*/probes/*' -print0 | xargs -0 -r sha256sum", "sh"]
+        + places)
     try #require(list.succeeded, "\(list.errorText)")
     var objects: [String: String] = [:]
     for line in list.outputText.split(separator: "\n") { objects[String(line.dropFirst(66))] = String(line.prefix(64)) }

@@ -180,6 +180,14 @@ struct PackagingTests {
     for name in names { #expect(outcome.outputText.contains("-\(name) passed"), "\(outcome.outputText)") }
   }
 
+  @Test("the program is linked with no library that only some runs need: each costs every start")
+  func linkedLibraries() throws {
+    let linked = try Self.run("readelf", ["--dynamic", "--wide", Self.installed.get().binary])
+      .split(separator: "\n").filter { $0.contains("(NEEDED)") }.joined(separator: "\n")
+    #expect(linked.contains("libzstd"), "\(linked)")
+    for library in ["libcurl", "libpq", "libssl"] { #expect(!linked.contains(library), "\(linked)") }
+  }
+
   @Test("the Debian package installs and runs, and its removal leaves keys alone", .enabled(if: geteuid() == 0))
   func package() throws {
     let directory = try Self.installed.get().directory

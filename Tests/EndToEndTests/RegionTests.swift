@@ -18,6 +18,8 @@ struct RegionTests {
     try FileManager.default.moveItem(atPath: "\(root)/east", toPath: "\(root)/away")
     try installation.archiveWAL()
     _ = try installation.json(["backup"])
+    // The backup's history file is archived before the next segment: nothing is pushed while the region comes back.
+    try installation.archiveWAL()
     #expect(FileManager.default.fileExists(atPath: "\(root)/state/debts/east"))
     try FileManager.default.moveItem(atPath: "\(root)/away", toPath: "\(root)/east")
     let report = try installation.json(["sync"])

@@ -88,6 +88,24 @@ struct ConformanceTests {
     #expect(try read(.suffix(count: 0)) == [])
   }
 
+  @Test("one buffer takes one object after the other", arguments: TestedStore.allCases)
+  func buffer(_ tested: TestedStore) throws {
+    let (store, prefix) = try tested.open()
+    let buffer = ReceiveBuffer()
+    var places: Set<UnsafeRawPointer?> = []
+    for (number, count) in [300_000, 10, 0, 299_999, 200_000].enumerated() {
+      let key = try ObjectKey("\(prefix)/\(number)")
+      let bytes = pattern(count)
+      _ = try store.create(key, bytes, deadline: patience)
+      let found = try store.read(key, range: nil, deadline: patience, buffer: buffer)
+      #expect(found == bytes)
+      if count > 0 { places.insert(found.withUnsafeBytes(\.baseAddress)) }
+      buffer.giveBack(found)
+    }
+    // A part of an object that came in pieces is put together elsewhere.
+    if tested != .directory, !tested.isFaulty { #expect(places.count == 1) }
+  }
+
   @Test("an empty object is an object", arguments: TestedStore.allCases)
   func emptyObject(_ tested: TestedStore) throws {
     let (store, prefix) = try tested.open()

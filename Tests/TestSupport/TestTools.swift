@@ -1,6 +1,7 @@
 // Where the programs are that tests need and that Debian doesn't have: a Python virtual environment (scripts/ makes it).
 import Diagnostics
 import Glibc
+import Synchronization
 import SystemSupport
 
 package enum TestTools {
@@ -29,13 +30,29 @@ package enum TestTools {
 /// A private directory, removed with all it holds when the value goes away.
 package final class TemporaryDirectory: Sendable {
   package let path: String
+  private static let existing = Mutex<Set<String>>([])
+  /// What a suite's tests share lives as long as the process: some GB in all, so it goes with it.
+  private static let removesAtExit: Void = {
+    atexit {
+      let left = TemporaryDirectory.existing.withLock { $0 }
+      // A server of theirs may still be at work there.
+      for _ in 0..<3 where left.contains(where: fileExists) {
+        _ = try? ChildProcess.run("rm", ["-rf", "--one-file-system", "--"] + left.sorted())
+      }
+    }
+  }()
 
   package init() throws(TidemarkError) {
+    _ = Self.removesAtExit
     let base = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
     var template = Array("\(base)/tidemark-test-XXXXXX".utf8CString)
     guard mkdtemp(&template) != nil else { throw systemError("cannot make a temporary directory", base) }
     path = template.withUnsafeBufferPointer { String(cString: $0.baseAddress!) }  // never empty
+    Self.existing.withLock { _ = $0.insert(path) }
   }
 
-  deinit { _ = try? ChildProcess.run("rm", ["-rf", "--", path]) }
+  deinit {
+    _ = try? ChildProcess.run("rm", ["-rf", "--", path])
+    Self.existing.withLock { _ = $0.remove(path) }
+  }
 }

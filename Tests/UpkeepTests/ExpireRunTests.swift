@@ -436,11 +436,13 @@ final class LockingStore: ObjectStore {
   func create(_ key: ObjectKey, _ body: ObjectBody, deadline: Deadline) throws(TidemarkError) -> CreationOutcome {
     try store.create(key, body, deadline: deadline)
   }
-  func read(_ key: ObjectKey, range: ByteRange?, deadline: Deadline) throws(TidemarkError) -> [UInt8] {
+  func read(
+    _ key: ObjectKey, range: ByteRange?, deadline: Deadline, buffer: ReceiveBuffer?
+  ) throws(TidemarkError) -> [UInt8] {
     if key.text.hasSuffix(locked), reads.add(1) > readCountMax {
       throw TidemarkError(.regionUnreachable, "the test's store is away", object: key.text)
     }
-    return try store.read(key, range: range, deadline: deadline)
+    return try store.read(key, range: range, deadline: deadline, buffer: buffer)
   }
   func information(_ key: ObjectKey, deadline: Deadline) throws(TidemarkError) -> ObjectInformation? {
     try store.information(key, deadline: deadline)

@@ -35,5 +35,8 @@ import Testing
         .isEmpty
     )
     #expect(try found(names, after: "20260102T000000Z-aaaa").count == 2)
+    // In the same second chance decides which label comes first.
+    let other = ["20260102T000000Z-aaaa/files/00000001", "20260102T000000Z-bbbb/manifest"]
+    #expect(try found(other, after: "20260102T000000Z-bbbb") == ["20260102T000000Z-aaaa: 00000001"])
   }
 }

@@ -110,7 +110,8 @@ final class SmallRepository {
     attributes.plaintextDigest = SHA256Digest.of(bytes)
     attributes.plaintextByteCount = UInt64(bytes.count)
     let repository = open()
-    try repository.regions.create(name, try repository.seal(.walSegment, name, bytes, attributes: attributes)) {
+    let sealed = try repository.seal(.walSegment, name, bytes, attributes: attributes)
+    try repository.regions.create(name, ObjectBody(sealed)) {
       _ in
       true
     }
