@@ -56,9 +56,11 @@ static inline int clinux_syncfs(int fd) { return syncfs(fd); }
 /// fallocate(2) without flags: gives a part of a file its space, and what was never written there reads as zeros.
 static inline int clinux_allocate(int fd, off_t offset, off_t count) { return fallocate(fd, 0, offset, count); }
 
-/// sync_file_range(2) with SYNC_FILE_RANGE_WRITE: begins to write all of a file to the disk and doesn't wait for it. It
-/// makes nothing durable, and takes no error away from a later flush.
-static inline void clinux_begin_flush(int fd) { (void)sync_file_range(fd, 0, 0, 2); }
+/// sync_file_range(2) with SYNC_FILE_RANGE_WRITE: begins to write a part of a file to the disk and doesn't wait for it.
+/// It makes nothing durable, and takes no error away from a later flush.
+static inline void clinux_begin_flush(int fd, off_t offset, off_t count) {
+  (void)sync_file_range(fd, offset, count, 2);
+}
 
 /// pthread_setname_np(3) for the calling thread; 15 bytes at most.
 static inline void clinux_name_this_thread(const char *name) { pthread_setname_np(pthread_self(), name); }

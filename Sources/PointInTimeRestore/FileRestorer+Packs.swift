@@ -3,6 +3,7 @@ import BackupRepository
 import Diagnostics
 import Envelope
 import Glibc
+import ObjectStorage
 import SystemSupport
 
 extension FileRestorer {
@@ -16,18 +17,33 @@ extension FileRestorer {
     result.packCount += packs.count
     let next = Counter()
     let hasFailed = Cancellation()
-    let (paths, placements) = (window.paths, window.placements)
+    let (paths, placements, creations) = (window.paths, window.placements, window.creations)
     window = Window()
-    try withThreads("restore", count: threadCount, onFailure: { _ in hasFailed.cancel() }) { _ in
-      let buffer = UnsafeMutableRawBufferPointer.allocate(
+    let created = CreatedFiles(count: paths.count - creations.count)
+    let ranges = FlushedRanges(fileCount: paths.count, placements.values.joined())
+    let fail: @Sendable (TidemarkError) -> Void = { error in
+      hasFailed.cancel()
+      created.fail(error)
+    }
+    try withThreads("restore", count: threadCount + (creations.isEmpty ? 0 : 1), onFailure: fail) { thread in
+      if thread == threadCount {
+        for (path, creation) in zip(paths, creations) where !hasFailed.isCancelled {
+          try Termination.check()
+          try create(path, creation)
+          created.advance()
+        }
+        return
+      }
+      let scratch = UnsafeMutableRawBufferPointer.allocate(
         byteCount: SealedObject.framePlaintextByteCountMax, alignment: 4096)
-      defer { buffer.deallocate() }
+      defer { scratch.deallocate() }
+      let buffer = ReceiveBuffer()
       try meter.thread {
         while !hasFailed.isCancelled {
           try Termination.check()
           let index = next.add(1) - 1
           guard index < packs.count else { return }
-          try self.write(packs[index], placements[packs[index]] ?? [], paths, buffer)
+          try self.write(packs[index], placements[packs[index]] ?? [], paths, created, ranges, scratch, buffer)
           CrashPoint.reach("restore.after-pack")
           self.progress(
             Int64(written.add((placements[packs[index]] ?? []).reduce(0) { $0 + Int($1.byteCount) })))
@@ -51,7 +67,8 @@ extension FileRestorer {
   }
 
   private func write(
-    _ pack: PackID, _ placements: [Placement], _ paths: [String], _ scratch: UnsafeMutableRawBufferPointer
+    _ pack: PackID, _ placements: [Placement], _ paths: [String], _ created: CreatedFiles, _ ranges: FlushedRanges,
+    _ scratch: UnsafeMutableRawBufferPointer, _ buffer: ReceiveBuffer
   ) throws(TidemarkError) {
     guard pack.label < backup.manifest.labels.count else {
       throw TidemarkError(
@@ -62,16 +79,17 @@ extension FileRestorer {
     let ordered = placements.sorted { ($0.frame, $0.offset) < ($1.frame, $1.offset) }
     var suspects: Set<String> = []
     if target.deadCluster != nil {
-      guard let damaged = try PackFrames(self, name, ordered, paths).write(scratch) else { return }
+      guard let damaged = try PackFrames(self, name, ordered, paths, created, ranges).write(scratch) else { return }
       suspects = damaged
     }
     // The frames are opened within the check, so that a damaged one sends the read to the next region. Blocks that were
     // written from a bad copy before are written again from the good one.
     var isFresh = target.deadCluster == nil
-    try repository.regions.read(name, limits: Self.packLimits, meter: meter, first: suspects) { bytes, _ in
+    try repository.regions.read(name, limits: Self.packLimits, meter: meter, first: suspects, buffer: buffer) {
+      bytes, _ in
       let object = try repository.open(.pack, name, bytes)
       var reader = try OpenedObject.FrameReader(object)
-      var writer = PlacementWriter(paths, self, isFresh: isFresh)
+      var writer = PlacementWriter(paths, created, ranges, self, isFresh: isFresh)
       isFresh = false
       var current: Int32 = -1
       for placement in ordered {

@@ -47,8 +47,16 @@ struct FileRestorer: Sendable {
     var file: Int32
     var fileOffset: Int64
   }
+  /// A file that is to be made.
+  struct Creation: Sendable {
+    var mode: mode_t
+    var byteCount: Int64
+  }
   struct Window {
     var paths: [String] = []
+    /// One for each path, where nothing is there yet. In a delta restore the files are made as their entries come, since
+    /// their blocks are compared first.
+    var creations: [Creation] = []
     var placements: [PackID: [Placement]] = [:]
     /// Files that have content to compare with.
     var comparisons: [BlockComparison] = []
@@ -130,11 +138,14 @@ struct FileRestorer: Sendable {
       // Tablespaces' links are made from the manifest; `pg_wal` elsewhere becomes a directory here.
       if entry.path == "pg_wal" || entry.path == "pg_log" { try tree.makeDirectories(path) }
     case .file(let byteCount, _, let digests, let runs):
-      let oldByteCount = try create(path, entry, byteCount)
+      let file = Int32(window.paths.count)
+      let path = entry.path == Self.controlFile ? incompleteControlPath : path
+      let creation = Creation(mode: Self.fileMode(entry), byteCount: byteCount)
+      var oldByteCount: Int64 = 0
+      if isDelta { oldByteCount = try reuse(path, creation) } else { window.creations.append(creation) }
       result.fileCount += 1
       result.byteCount += byteCount
-      let file = Int32(window.paths.count)
-      window.paths.append(entry.path == Self.controlFile ? incompleteControlPath : path)
+      window.paths.append(path)
       // A file without blocks takes memory all the same.
       window.runCount += Self.runCountPerPath
       let comparison = BlockComparison(
@@ -167,22 +178,34 @@ struct FileRestorer: Sendable {
 
   private var incompleteControlPath: String { "\(target.directory)/\(Self.controlFile).tidemark-incomplete" }
 
-  /// Makes the file, or in a delta restore takes the one that is there. Returns how many bytes of old content it has.
-  private func create(_ path: String, _ entry: FileTableEntry, _ byteCount: Int64) throws(TidemarkError) -> Int64 {
-    let actual = entry.path == Self.controlFile ? incompleteControlPath : path
-    let isThere = isDelta && fileExists(actual)
-    let parent = directoryName(actual)
-    if !isThere, !isDirectory(parent) { try tree.makeDirectories(parent) }
-    let file = try OpenFile(
-      actual, O_WRONLY | O_NOFOLLOW | (isThere ? 0 : O_CREAT | O_EXCL), mode: Self.fileMode(entry))
+  func create(_ path: String, _ creation: Creation) throws(TidemarkError) {
+    let parent = directoryName(path)
+    if !isDirectory(parent) { try tree.makeDirectories(parent) }
+    let file = try OpenFile(path, O_WRONLY | O_NOFOLLOW | O_CREAT | O_EXCL, mode: creation.mode)
     try tree.give(file)
-    let old = isThere ? try file.byteCount() : 0
-    if isThere && fchmod(file.descriptor, Self.fileMode(entry)) != 0 {
-      throw systemError("cannot change the mode", actual)
-    }
-    if ftruncate(file.descriptor, Int(byteCount)) != 0 { throw systemError("cannot set the file's size", actual) }
+    try setSize(file, creation)
     try file.close()
-    return min(old, byteCount)
+  }
+
+  /// Takes the file that is there, or makes it. Returns how many bytes of old content it has.
+  private func reuse(_ path: String, _ creation: Creation) throws(TidemarkError) -> Int64 {
+    guard fileExists(path) else {
+      try create(path, creation)
+      return 0
+    }
+    let file = try OpenFile(path, O_WRONLY | O_NOFOLLOW)
+    try tree.give(file)
+    let old = try file.byteCount()
+    if fchmod(file.descriptor, creation.mode) != 0 { throw systemError("cannot change the mode", path) }
+    try setSize(file, creation)
+    try file.close()
+    return min(old, creation.byteCount)
+  }
+
+  private func setSize(_ file: borrowing OpenFile, _ creation: Creation) throws(TidemarkError) {
+    if ftruncate(file.descriptor, Int(creation.byteCount)) != 0 {
+      throw systemError("cannot set the file's size", file.path)
+    }
   }
 
   private func linkTablespaces() throws(TidemarkError) {

@@ -20,14 +20,19 @@ struct PackFrames {
   /// In the order of the frames.
   private let placements: [FileRestorer.Placement]
   private let paths: [String]
+  private let created: CreatedFiles
+  private let ranges: FlushedRanges
 
   init(
-    _ restorer: FileRestorer, _ name: ObjectName, _ placements: [FileRestorer.Placement], _ paths: [String]
+    _ restorer: FileRestorer, _ name: ObjectName, _ placements: [FileRestorer.Placement], _ paths: [String],
+    _ created: CreatedFiles, _ ranges: FlushedRanges
   ) {
     self.restorer = restorer
     self.name = name
     self.placements = placements
     self.paths = paths
+    self.created = created
+    self.ranges = ranges
   }
 
   /// Writes the placements and returns `nil`; otherwise the whole pack is to be read, with the regions asked first whose
@@ -85,7 +90,7 @@ struct PackFrames {
     guard wanted * 2 <= total else { return false }
     let unlocked = try restorer.repository.unlock(name, verified)
     var opener = try FrameOpener()
-    var writer = PlacementWriter(paths, restorer)
+    var writer = PlacementWriter(paths, created, ranges, restorer)
     var rest = placements[...]
     for group in groups {
       let bytes = try read(

@@ -6,35 +6,30 @@ import SystemSupport
 
 struct PlacementWriter: ~Copyable {
   private let paths: [String]
+  private let created: CreatedFiles
   private let meter: StageMeter
   private let turns: WriteTurns
+  private let ranges: FlushedRanges
   /// Whether nothing was ever written into these files, so that they read as zeros.
   private let isFresh: Bool
   private var file: Int32 = -1
   private var descriptor: Int32 = -1
-  /// Bytes written since the file was opened.
-  private var writtenByteCount = 0
 
-  /// So much of a file goes to the disk at once, while others are fetched: less is left for the flush at the end.
-  /// Smaller files are left to the kernel, which writes many of them together.
-  private static let flushedByteCountMin = 1 << 20
   /// Below it a page of zeros is written like any other.
   private static let zerosByteCountMin = 64 << 10
 
-  init(_ paths: [String], _ restorer: FileRestorer, isFresh: Bool = false) {
+  init(
+    _ paths: [String], _ created: CreatedFiles, _ ranges: FlushedRanges, _ restorer: FileRestorer, isFresh: Bool = false
+  ) {
     self.paths = paths
+    self.created = created
+    self.ranges = ranges
     meter = restorer.meter
     turns = restorer.turns
     self.isFresh = isFresh
   }
 
-  deinit { Self.finish(descriptor, writtenByteCount) }
-
-  private static func finish(_ descriptor: Int32, _ writtenByteCount: Int) {
-    guard descriptor >= 0 else { return }
-    if writtenByteCount >= flushedByteCountMin { beginFlush(descriptor) }
-    close(descriptor)
-  }
+  deinit { if descriptor >= 0 { close(descriptor) } }
 
   /// - Parameter frame: the whole plaintext of the frame that `placement` names, in the object `name`.
   mutating func write(
@@ -46,16 +41,15 @@ struct PlacementWriter: ~Copyable {
     }
     let path = paths[Int(placement.file)]
     if placement.file != file {
-      Self.finish(descriptor, writtenByteCount)
+      if descriptor >= 0 { close(descriptor) }
       descriptor = -1
-      writtenByteCount = 0
+      try meter.waitingForOutput { () throws(TidemarkError) in try created.wait(for: placement.file) }
       descriptor = try retryingInterrupts("cannot open the file", path) { () -> Int32 in
         open(path, O_WRONLY | O_NOFOLLOW | O_CLOEXEC)
       }
       file = placement.file
     }
     let opened = descriptor
-    writtenByteCount += count
     let mayBeZeros = isFresh && count >= Self.zerosByteCountMin
     var rest = UnsafeRawBufferPointer(rebasing: frame[offset..<offset + count])
     let isZeros = mayBeZeros && Self.isZero(rest)
@@ -71,6 +65,7 @@ struct PlacementWriter: ~Copyable {
           position += written
         }
       }
+      ranges.written(placement, opened)
     }
   }
 

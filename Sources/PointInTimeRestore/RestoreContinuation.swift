@@ -245,6 +245,7 @@ package struct RestoreContinuation {
         sideDirectory: target.sideDirectory, tree: tree, isIsolated: false,
         isTheCluster: host.dataDirectory == target.directory, end: report.plan.end),
       memory: RestoreMemory(byteCount: settings.request.memoryByteCount))
+    spool.replayIsNext()
     try spool.start()
     defer { spool.stop() }
     do throws(TidemarkError) {

@@ -198,6 +198,7 @@ package struct RestoreRun {
       prepared = try DeltaPreparation(cluster: cluster, target: target, tree: tree, restorer: restorer).run(&mark)
     }
     let files = try restorer.run()
+    spool.replayIsNext()
     report.fileCount = files.fileCount
     phase("files", files.byteCount)
     if let prepared {

@@ -11,6 +11,9 @@ import SystemSupport
 package final class WALSpool: Sendable {
   /// Segments that lie ready at once.
   static let segmentCountMax = 24
+  /// As many while the files still come: enough for the replay's first half second. What goes into more of them then is
+  /// taken from the files, and a replay leaves a core to whoever fetches.
+  static let segmentCountBeforeReplay = 4
 
   private let repository: Repository
   private let plan: RestorePlan
@@ -32,6 +35,7 @@ package final class WALSpool: Sendable {
   private static let wishInterval = Duration.milliseconds(20)
   private let tablespaces: TablespaceGuard
   private let threadCount: Int
+  private let readyCountMax = Atomic(segmentCountBeforeReplay)
 
   init(
     _ repository: Repository, _ plan: RestorePlan, directory: String, tree: OwnedTree, tablespaces: TablespaceGuard,
@@ -66,6 +70,9 @@ package final class WALSpool: Sendable {
     threads.withLock { $0 = started + [again] }
   }
 
+  /// The files are there, and the replay is next: from here on the spool holds as much as it may.
+  func replayIsNext() { readyCountMax.store(Self.segmentCountMax, ordering: .relaxed) }
+
   /// From here on `wal-fetch` fetches by itself: what the replay doesn't need must not end it, and what it needs and
   /// nobody has ends it with the status that says so.
   private func fail(_ error: TidemarkError) throws(TidemarkError) {
@@ -99,11 +106,11 @@ package final class WALSpool: Sendable {
       defer { lastLook = now }
       for name in try directoryEntries(directory) where name.hasSuffix(PlannedWALFetch.wanted) {
         let segment = String(name.dropLast(PlannedWALFetch.wanted.count))
-        // A wish for a segment that is still on its way is granted by its arrival. But the checkpoint that PostgreSQL
-        // looks at first may lie further ahead than the spool reaches before anything was taken from it.
+        // A wish for a segment that is on its way is granted by its arrival. But the checkpoint that PostgreSQL looks at
+        // first may lie further ahead than the spool reaches before anything was taken from it.
         if !delivered.withLock({ $0.contains(segment) }) {
           starvedMilliseconds.add(Int((now - lastLook).milliseconds))
-          guard try readyCount() >= Self.segmentCountMax else { continue }
+          if isOnItsWay(segment), try !isFull() { continue }
         }
         try DurableFile.remove("\(directory)/\(name)")
         if fileExists("\(directory)/\(segment)") { continue }
@@ -113,9 +120,14 @@ package final class WALSpool: Sendable {
     }
   }
 
-  /// Segments that lie ready, without the wishes.
-  private func readyCount() throws(TidemarkError) -> Int {
-    try directoryEntries(directory).count { WALSegmentName($0) != nil }
+  /// Whether a thread fetches the segment, or does so as soon as there is room.
+  private func isOnItsWay(_ segment: String) -> Bool {
+    WALSegmentName(segment).map { plan.segments.prefix(next.value).contains($0) } ?? false
+  }
+
+  /// Whether as many segments lie ready as may; wishes don't count.
+  private func isFull() throws(TidemarkError) -> Bool {
+    try directoryEntries(directory).count { WALSegmentName($0) != nil } >= readyCountMax.load(ordering: .relaxed)
   }
 
   private func fetchSegments() throws(TidemarkError) {
@@ -123,7 +135,7 @@ package final class WALSpool: Sendable {
       let index = next.add(1) - 1
       guard index < plan.segments.count else { return }
       try meter.waitingForOutput { () throws(TidemarkError) in
-        while try readyCount() >= Self.segmentCountMax, !stopped.isCancelled {
+        while try isFull(), !stopped.isCancelled {
           try Termination.check()
           usleep(5_000)
         }

@@ -24,8 +24,11 @@ package func retryingInterrupts<Result: FixedWidthInteger & SignedInteger>(
   }
 }
 
-/// Begins to write what a file has in memory to the disk, and doesn't wait. Nothing is durable by it.
-package func beginFlush(_ descriptor: Int32) { clinux_begin_flush(descriptor) }
+/// Begins to write what a file has in memory of `count` bytes at `offset` to the disk, and doesn't wait. Nothing is durable
+/// by it.
+package func beginFlush(_ descriptor: Int32, at offset: Int64, count: Int64) {
+  clinux_begin_flush(descriptor, off_t(offset), off_t(count))
+}
 
 /// fallocate(2): gives `count` bytes at `offset` their space on disk. What was never written there reads as zeros.
 /// - Returns: `false` where the file system can't do that; nothing has changed then.

@@ -77,13 +77,7 @@ struct SpoolWindowTests {
       try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
       try PostgresServer.give(path)
     }
-    let plan: [String: Any] = [
-      "format": 1, "systemIdentifier": "1", "histories": [Int](), "spool": spool, "lock": lock,
-      "legs": [["timeline": 1, "firstSegment": segment, "lastSegment": segment] as [String: Any]],
-    ]
-    try DurableFile.write(
-      [UInt8](try JSONSerialization.data(withJSONObject: plan)), to: "\(installation.root)/plan.json")
-    try PostgresServer.give("\(installation.root)/plan.json")
+    try write(plan: "1", segment, spool, lock, to: installation)
     // As if a restore filled the spool.
     let restore = try FileLock(lock, purpose: "the test")
     try PostgresServer.give(lock)
@@ -115,5 +109,37 @@ struct SpoolWindowTests {
     #expect(try waiting.wait(until: .after(.seconds(60))) == .exited(0))
     #expect(try readFile(destination) == [1, 2, 3])
     withExtendedLifetime(restore) {}
+  }
+
+  @Test("a plan that names no cluster is refused: whose tablespaces a segment must not touch can't be known then")
+  func planWithoutCluster() throws {
+    let installation = try Installation(.v15, usesS3: false)
+    try installation.archiveWAL()
+    let stored = try #require(try installation.stored("/wal/", in: "west").first)
+    let segment = baseName(stored)
+    let destination = "\(installation.root)/RECOVERYXLOG"
+    let arguments = ["wal-fetch", segment, destination, "--plan", "\(installation.root)/plan.json"]
+    let (spool, lock) = ("\(installation.root)/spool", "\(installation.root)/spool.lock")
+    let known = try installation.server.psql("SELECT system_identifier FROM pg_control_system()")
+    try write(plan: "nobody's", segment, spool, lock, to: installation)
+    let text = try installation.refuse(203, "wal-file-invalid", arguments)
+    #expect(text.contains("nobody's") && text.contains("plan.json"), "\(text)")
+    #expect(!FileManager.default.fileExists(atPath: destination))
+    try write(plan: known, segment, spool, lock, to: installation)
+    #expect(try installation.run(arguments).succeeded)
+    #expect(FileManager.default.fileExists(atPath: destination))
+  }
+
+  /// A restore's plan of one segment, of the cluster that is named.
+  private func write(
+    plan cluster: String, _ segment: String, _ spool: String, _ lock: String, to installation: Installation
+  ) throws {
+    let plan: [String: Any] = [
+      "format": 1, "systemIdentifier": cluster, "histories": [Int](), "spool": spool, "lock": lock,
+      "legs": [["timeline": 1, "firstSegment": segment, "lastSegment": segment] as [String: Any]],
+    ]
+    try DurableFile.write(
+      [UInt8](try JSONSerialization.data(withJSONObject: plan)), to: "\(installation.root)/plan.json")
+    try PostgresServer.give("\(installation.root)/plan.json")
   }
 }
