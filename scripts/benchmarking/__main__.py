@@ -92,7 +92,7 @@ def run(options, work, started):
                      " measured in a full run alone")
     bench.facts.update(facts(options, meter, server))
     bench.facts["wanted"] = wanted - {"wal"}
-    bench.facts["wanted"] |= {"wal-push", "wal-fetch"} if "wal" in wanted else set()
+    bench.facts["wanted"] |= {"wal-push", "wal-fetch", "wal-fetch-other"} if "wal" in wanted else set()
     bench.facts["wanted"] |= {"sizes-restore"} if "sizes" in wanted else set()
     bench.facts["keeps"] = bool(options.reuse or options.keep)
     server.start()
@@ -157,7 +157,7 @@ def main():
         return 2
     finally:
         started.stop_all()
-        for name in ("s3", "server", "restored", "segments", "relations", "replay-base", "replay-archive"):
+        for name in ("s3", "server", "restored", "emptied", "segments", "relations", "replay-base", "replay-archive"):
             shutil.rmtree(f"{work}/{name}", ignore_errors=True)
         if options.keep:
             say(f"kept: --reuse {work}")

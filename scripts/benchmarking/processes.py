@@ -8,6 +8,7 @@ import ctypes
 import json
 import os
 import pwd
+import resource
 import signal
 import subprocess
 import sys
@@ -128,6 +129,12 @@ class Children:
         for process in reversed(list(self.running)):
             self.stop(process, signal.SIGINT)
 
+    def await_orphans(self):
+        """Until what commands left behind has ended by itself."""
+        known = {process.pid for process in self.running}
+        for pid in set(children(os.getpid())) - known:
+            os.waitpid(pid, 0)
+
     def reap_orphans(self, ends_them=False):
         """CPU seconds of what commands left behind, which was adopted."""
         known = {process.pid for process in self.running}
@@ -192,6 +199,11 @@ class Meter:
         sample.postgres_cpu, sample.s3_cpu, sample.stored, sample.requests = (
             new - old for new, old in zip(after, before))
         return sample
+
+    def totals(self, bucket):
+        """CPU seconds so far: of all commands that have ended, with what they left behind; and of the S3 servers."""
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return usage.ru_utime + usage.ru_stime, self._servers(bucket)[1]
 
     def run(self, command):
         """Runs a command that isn't measured; returns its standard output."""

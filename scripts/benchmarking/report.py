@@ -9,7 +9,9 @@ TITLES = {
     "full": "Full backup into two regions", "unchanged": "Backup after nothing changed",
     "changed": "Backup after {changed} of the pages changed at random", "restore": "Restore of files from one region",
     "recovery": "Point-in-time recovery, to the first write", "wal-push": "One segment archived into two regions",
-    "wal-fetch": "One segment fetched", "sizes": "Full backup, by size", "sizes-restore": "Restore of files, by size",
+    "wal-fetch": "One segment fetched, of one after the other (Tidemark with wal-ahead)",
+    "wal-fetch-other": "The same in the other way (Tidemark without wal-ahead, pgBackRest with archive-async)",
+    "sizes": "Full backup, by size", "sizes-restore": "Restore of files, by size",
     "relations": "Full backup, by the number of relations",
     "replay": "Replay by PostgreSQL alone, and what each choice of a restore gains",
 }
@@ -60,7 +62,7 @@ def figures(bench):
     compare("restore of files: wall, of pgBackRest's", 0.8, "restore", "wall")
     compare("recovery to the first write: wall, of pgBackRest's", 0.75, "recovery", "wall")
     compare("wal-push into two regions: wall, of archive-push's", 0.5, "wal-push", "wall")
-    compare("wal-fetch: wall, of archive-get's", 0.5, "wal-fetch", "wall")
+    compare("wal-fetch of one after the other: wall, of archive-get's", 0.5, "wal-fetch", "wall")
     flat = flatness.compared(bench)
     found += [Figure(name, 1.15, [ratio]) for name, ratio in flat]
     missing += [f"flat cost and memory: {scenario}" for scenario, count in (("sizes", 2), ("relations", 4))

@@ -55,9 +55,13 @@ repository:
 compression: {{level: 3}}
 state-directory: {self.directory}/state
 """)
+        # As many as pgBackRest's `archive-get-queue-max` holds by default, 128 MiB.
+        self.going_ahead = f"{self.directory}/ahead.yaml"
+        with open(self.configuration, encoding="utf-8") as file:
+            write_private(self.going_ahead, file.read() + "limits: {wal-ahead: 8}\n")
 
-    def call(self, *arguments):
-        return [self.binary, "--config", self.configuration, *arguments]
+    def call(self, *arguments, configuration=None):
+        return [self.binary, "--config", configuration or self.configuration, *arguments]
 
     def initialize(self):
         self.meter.run(self.call("init"))
@@ -83,6 +87,9 @@ state-directory: {self.directory}/state
         return [self.call("wal-push", path)]
 
     def fetch(self, name, destination):
+        return [self.call("wal-fetch", name, destination, configuration=self.going_ahead)]
+
+    def fetch_otherwise(self, name, destination):
         return [self.call("wal-fetch", name, destination)]
 
 
@@ -143,6 +150,9 @@ class PgBackRest(Tool):
 
     def fetch(self, name, destination):
         return [self.call("archive-get", name, destination)]
+
+    def fetch_otherwise(self, name, destination):
+        return [self.call("archive-get", name, destination, configuration=self.asynchronous)]
 
 
 class BarmanCloud(Tool):
