@@ -2,6 +2,7 @@
 // group, which kills the group when the pipe closes, however the test process ends.
 import Diagnostics
 import Glibc
+import Synchronization
 import SystemSupport
 
 package final class ServerProcess: Sendable {
@@ -67,20 +68,34 @@ package final class ServerProcess: Sendable {
 
 /// Ports of 127.0.0.1.
 package enum LoopbackPort {
-  /// A port that nobody listens on at the moment.
+  // Below the ports that Linux gives to outgoing connections (net.ipv4.ip_local_port_range, from 32768): one of those
+  // could take a port between the moment it was found free and the server's start.
+  private static let range = UInt32(15_000)..<32_000
+  private static let next = Atomic<UInt32>(UInt32.random(in: 0..<UInt32(range.count)))
+
+  /// A port that nobody listens on at the moment, another one each time.
   package static func free() throws(TidemarkError) -> UInt16 {
+    for _ in range {
+      let turn = next.wrappingAdd(1, ordering: .relaxed).oldValue
+      let port = UInt16(range.lowerBound + turn % UInt32(range.count))
+      if try isFree(port) { return port }
+    }
+    throw TidemarkError(.localIO, "no port is free", object: "127.0.0.1:\(range.lowerBound)-\(range.upperBound - 1)")
+  }
+
+  private static func isFree(_ port: UInt16) throws(TidemarkError) -> Bool {
     let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
     guard descriptor >= 0 else { throw systemError("cannot make a socket", "127.0.0.1") }
     defer { close(descriptor) }
-    var address = address(0)
-    var length = socklen_t(MemoryLayout<sockaddr_in>.size)
-    let status = withUnsafeMutablePointer(to: &address) {
+    var address = address(port)
+    let status = withUnsafePointer(to: &address) {
       $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-        bind(descriptor, $0, length) == 0 ? getsockname(descriptor, $0, &length) : -1
+        bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
       }
     }
-    guard status == 0 else { throw systemError("cannot bind a socket", "127.0.0.1") }
-    return UInt16(bigEndian: address.sin_port)
+    if status == 0 { return true }
+    guard errno == EADDRINUSE else { throw systemError("cannot bind a socket", "127.0.0.1:\(port)") }
+    return false
   }
 
   /// Whether somebody accepts connections there.
