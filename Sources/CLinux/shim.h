@@ -56,6 +56,16 @@ static inline int clinux_syncfs(int fd) { return syncfs(fd); }
 /// fallocate(2) without flags: gives a part of a file its space, and what was never written there reads as zeros.
 static inline int clinux_allocate(int fd, off_t offset, off_t count) { return fallocate(fd, 0, offset, count); }
 
+/// sched_getaffinity(2) of the calling thread, as a bit for each core: the count of bytes that were filled, or -1.
+static inline int clinux_get_cores(uint8_t *bits, size_t count) {
+  return (int)syscall(SYS_sched_getaffinity, 0, count, bits);
+}
+
+/// sched_setaffinity(2) of the calling thread.
+static inline int clinux_set_cores(const uint8_t *bits, size_t count) {
+  return (int)syscall(SYS_sched_setaffinity, 0, count, bits);
+}
+
 /// sync_file_range(2) with SYNC_FILE_RANGE_WRITE: begins to write a part of a file to the disk and doesn't wait for it.
 /// It makes nothing durable, and takes no error away from a later flush.
 static inline void clinux_begin_flush(int fd, off_t offset, off_t count) {

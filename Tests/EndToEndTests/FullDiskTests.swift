@@ -85,8 +85,12 @@ struct FullDiskTests {
       let report = try installation.restore(target, arguments) { query in
         let found = try query("SELECT count(*) FROM ledger")
         #expect(found == "\(count)")
-        let settings = try query("SELECT current_setting('max_wal_size'), current_setting('checkpoint_timeout')")
-        #expect(settings == "1GB|1h")
+        let settings = try query(
+          """
+          SELECT current_setting('max_wal_size'), current_setting('checkpoint_timeout'),
+            current_setting('bgwriter_delay'), current_setting('recovery_prefetch')
+          """)
+        #expect(settings == "1GB|1h|200ms|try")
       }
       #expect(try #require(report["walSegments"] as? Int) * 16 > 1000)
     }

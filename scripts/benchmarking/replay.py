@@ -10,17 +10,18 @@ from processes import as_operator, give_to_operator, say, wait_until
 
 REFERENCE = "as restore does it"
 # What `restore` writes for the replay: Sources/PointInTimeRestore/RecoverySettings.swift.
-SETTINGS = {"checkpoint_timeout": "1d", "max_wal_size": "20GB"}
+SETTINGS = {"checkpoint_timeout": "1d", "max_wal_size": "20GB", "recovery_prefetch": "off", "bgwriter_delay": "10ms",
+            "bgwriter_lru_maxpages": "1000", "bgwriter_lru_multiplier": "4", "bgwriter_flush_after": "0"}
 # name: (settings, whether the segments were flushed before they are asked for, whether it is promoted when it pauses)
 VARIANTS = {
     REFERENCE: (SETTINGS, True, True),
-    "with PostgreSQL's restartpoints": ({"checkpoint_timeout": "5min", "max_wal_size": "1GB"}, True, True),
+    "with PostgreSQL's restartpoints": ({**SETTINGS, "checkpoint_timeout": "5min", "max_wal_size": "1GB"}, True, True),
     "segments not flushed ahead": (SETTINGS, False, True),
     "ended by recovery_target_action": (SETTINGS, True, False),
-    "recovery_prefetch off": ({**SETTINGS, "recovery_prefetch": "off"}, True, True),
+    "with recovery_prefetch": ({**SETTINGS, "recovery_prefetch": "try"}, True, True),
+    "with PostgreSQL's bgwriter": ({name: value for name, value in SETTINGS.items() if "bgwriter" not in name},
+                                   True, True),
     "shared_buffers 2 GB": ({**SETTINGS, "shared_buffers": "2GB"}, True, True),
-    "a bgwriter that writes ahead": ({**SETTINGS, "bgwriter_delay": "10ms", "bgwriter_lru_maxpages": "1000",
-                                      "bgwriter_lru_multiplier": "4", "bgwriter_flush_after": "0"}, True, True),
 }
 # So often the primary makes a checkpoint: a restartpoint can only be where one was.
 SEGMENTS_OF_CHECKPOINT = 15
