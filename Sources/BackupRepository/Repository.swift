@@ -124,7 +124,7 @@ package final class Repository: Sendable {
   /// See docs/decisions/2026-11-25-sizes-digest-level.md.
   private func level(for kind: ObjectKind) -> Int {
     switch kind {
-    case .walSegment, .partialSegment, .walTail: min(compressionLevel, 2)
+    case .walSegment, .partialSegment, .walTail: min(compressionLevel, FrameCompressor.levelOfWAL)
     default: compressionLevel
     }
   }

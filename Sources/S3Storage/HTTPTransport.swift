@@ -41,6 +41,9 @@ final class HTTPTransport: Sendable {
     }
   }()
 
+  /// Makes the library ready before the first request does.
+  static func loadLibrary() throws(TidemarkError) { _ = try library.get() }
+
   init(limits: S3Limits, certificateAuthorityFile: String?) {
     self.limits = limits
     self.certificateAuthorityFile = certificateAuthorityFile

@@ -20,6 +20,10 @@ package final class S3Store: ObjectStore {
     var lacksBulkDeletion = false
   }
 
+  /// Loads what requests need, for whoever has something else to do before the first one.
+  /// - Throws: `local-io`.
+  package static func loadLibrary() throws(TidemarkError) { try HTTPTransport.loadLibrary() }
+
   /// - Throws: `configuration-invalid` for an endpoint or bucket that can't be one.
   package init(configuration: S3Configuration) throws(TidemarkError) {
     self.configuration = configuration

@@ -98,7 +98,7 @@ package struct Tidemark: ParsableCommand {
     Termination.installHandlers()
     let arguments = reordered(Array(CommandLine.arguments.dropFirst()))
     do {
-      var command = try Tidemark.parseAsRoot(arguments)
+      var command: any ParsableCommand = if let hook = hook(arguments) { hook } else { try parseAsRoot(arguments) }
       try command.run()
     } catch {
       let isUsage = !(error is ExitCode) && exitCode(for: error) != .success
@@ -116,6 +116,31 @@ package struct Tidemark: ParsableCommand {
     arguments.contains("wal-fetch")
       // Only a name of WAL's counts.
       || arguments.contains { (try? WALFileName(text: $0)) != nil && !$0.contains("/") }
+  }
+
+  /// PostgreSQL's hooks in the form that everybody writes them in, put together without the parser, which takes a fifth of
+  /// the start of such a process; `nil` for everything else.
+  static func hook(_ arguments: [String]) -> (any TidemarkCommand)? {
+    var global = GlobalOptions()
+    (global.config, global.json, global.logLevel) = (nil, false, .notice)
+    var rest = arguments.dropFirst()
+    if rest.first == "--config" {
+      global.config = rest.dropFirst().first
+      rest = rest.dropFirst(2)
+    }
+    let words = Array(rest)
+    guard global.config?.hasPrefix("-") != true, !words.contains(where: { $0.hasPrefix("-") }) else { return nil }
+    switch (arguments.first, words.count) {
+    case (WALPushCommand.configuration.commandName, 1):
+      var command = WALPushCommand()
+      (command.global, command.path) = (global, words[0])
+      return command
+    case (WALFetchCommand.configuration.commandName, 2):
+      var command = WALFetchCommand()
+      (command.global, command.name, command.destination, command.plan) = (global, words[0], words[1], nil)
+      return command
+    default: return nil
+    }
   }
 
   static func reordered(_ arguments: [String]) -> [String] {

@@ -5,6 +5,7 @@ import Configuration
 import Diagnostics
 import PointInTimeRestore
 import PostgresFormats
+import S3Storage
 import SystemSupport
 import WALArchive
 
@@ -15,6 +16,10 @@ struct WALPushCommand: TidemarkCommand {
   @Argument(help: "The file, as %p gives it.") var path: String
 
   func execute() throws(TidemarkError) -> Int32 {
+    // What the regions' requests need, while configuration and keys have one core busy. The first request says what couldn't
+    // be loaded.
+    let library = WorkerThread<Void>("libcurl") { try S3Store.loadLibrary() }
+    defer { _ = try? library.join() }
     let context = try CommandContext(global)
     let push = WALPush(try context.repository(), dataDirectory: context.configuration.postgres.dataDirectory)
     let report: WALPushReport

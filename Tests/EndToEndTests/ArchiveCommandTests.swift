@@ -59,6 +59,56 @@ struct ArchiveCommandTests {
     }
   }
 
+  @Test("the hooks do the same however they are written, and refuse what they can't read")
+  func spellings() throws {
+    let installation = try Installation(.v15, usesS3: false)
+    let (server, root) = (installation.server, installation.root)
+    try server.psql("CREATE TABLE t AS SELECT generate_series(1, 100) AS id")
+    let name = try server.psql("SELECT pg_walfile_name(pg_current_wal_lsn())")
+    try installation.archiveWAL()
+    let path = "\(server.dataDirectory)/pg_wal/\(name)"
+    let config = "\(root)/hooks.yaml"
+    let text = String(decoding: try readFile(installation.configuration), as: UTF8.self)
+      .replacing("postgres:\n", with: "postgres:\n  data-directory: \(server.dataDirectory)\n")
+    try DurableFile.write(Array(text.utf8), to: config, mode: 0o644)
+    func run(_ arguments: [String], _ environment: [String] = []) throws -> ProgramOutcome {
+      let command = PostgresServer.unprivileged(
+        "/usr/bin/env", ["HOME=\(root)"] + environment + [installation.program] + arguments)
+      return try ChildProcess.run(command[0], Array(command.dropFirst()), workingDirectory: "/")
+    }
+    let copy = "\(root)/copy"
+    for (hook, operands) in [("wal-push", [path]), ("wal-fetch", [name, copy])] {
+      for (arguments, environment) in [
+        (["--config", config, hook] + operands, []), ([hook, "--config", config] + operands, []),
+        ([hook] + operands + ["--config", config], []), (["--config=\(config)", hook] + operands, []),
+        ([hook] + operands, ["TIDEMARK_CONFIG=\(config)"]),
+        (["--log-level", "error", "--config", config, hook] + operands, []),
+        ([hook, "--config", config, "--"] + operands, []),
+        // Of two configurations the last one counts.
+        (["--config", "/nowhere.yaml", hook, "--config", config] + operands, []),
+      ] {
+        let outcome = try run(arguments, environment)
+        #expect(outcome.succeeded, "\(arguments): \(outcome.errorText)")
+        if hook == "wal-fetch" {
+          #expect(try readFile(copy) == readFile(path), "\(arguments)")
+          try DurableFile.remove(copy)
+        }
+      }
+      let status: Int32 = hook == "wal-push" ? 64 : 203
+      for arguments in [
+        ["--config", config, hook], ["--config", config, hook] + operands + ["more"], [hook, "--config"],
+        [hook, "--config"] + operands.dropLast() + ["--nothing"], [hook, "--nothing"] + operands,
+      ] {
+        let outcome = try run(arguments)
+        #expect(outcome.ending == .exited(status), "\(arguments): \(outcome.ending) \(outcome.errorText)")
+        #expect(outcome.errorText.contains("Usage: tidemark \(hook)"), "\(arguments): \(outcome.errorText)")
+      }
+      let help = try run([hook, "--help"])
+      #expect(help.succeeded && help.outputText.contains("USAGE: tidemark \(hook)"), "\(help.outputText)")
+    }
+    #expect(!fileExists(copy))
+  }
+
   @Test("histories, backup histories and partial segments are kept apart; foreign and foul files are refused")
   func kinds() throws {
     let installation = try Installation(.v15, usesS3: false)
