@@ -1,5 +1,5 @@
-// AWS Signature Version 4, with the whole body signed or, under TLS, none of it. Query parameters are sorted, and the URL carries them in the
-// same form in which they are signed, so that nothing can differ between the two.
+// AWS Signature Version 4, with the whole body signed or, under TLS, none of it. Query parameters are sorted, and the URL
+// carries them in the same form in which they are signed, so that nothing can differ between the two.
 // Source: Amazon S3 API Reference, "Signature Calculations for the Authorization Header".
 import Diagnostics
 
