@@ -33,9 +33,9 @@ private struct CompressedFrame: Sendable {
 /// does meanwhile, and the sealing of a frame, cost no time of their own. The threads end with this value.
 struct FramesAhead: ~Copyable {
   private static let threadCountMax = 4
-  /// Frames that may be ready and not yet taken: what bounds the memory. As many as are compressed while a segment's
-  /// digest is made.
-  private static let aheadCountMax = 8
+  /// Frames that may be ready and not yet taken: what bounds the memory. As many as two cores compress while a segment's
+  /// digest is made: with fewer they stood still.
+  private static let aheadCountMax = 12
 
   /// What the threads read.
   ///

@@ -26,23 +26,29 @@ final class HTTPTransport: Sendable {
   private let certificateAuthorityFile: String?
   /// Idle handles beyond this are closed.
   private static let idleCountMax = 64
-  /// libcurl, loaded and made ready by the first request.
+  /// libcurl's functions, loaded when they are first needed.
+  private static let functions = Result { () throws(TidemarkError) in
+    LibcurlFunctions(
+      try SharedLibrary.load("libcurl.so.4", package: "libcurl4", into: clibcurl()) { library, functions in
+        clibcurl_find(library, &functions).map { String(cString: $0) }
+      })
+  }
+  /// They and what they need, made ready by the first request.
   private static let library: Result<LibcurlFunctions, TidemarkError> = {
     // OpenSSL writes to sockets whose peer may be gone, and CURLOPT_NOSIGNAL leaves SIGPIPE to us.
     Termination.ignoreBrokenPipes()
     return Result { () throws(TidemarkError) in
-      let functions = try SharedLibrary.load("libcurl.so.4", package: "libcurl4", into: clibcurl()) {
-        library, functions in clibcurl_find(library, &functions).map { String(cString: $0) }
-      }
-      guard clibcurl_initialize(functions) == CURLE_OK else {
+      let library = try functions.get()
+      guard clibcurl_initialize(library.functions) == CURLE_OK else {
         throw TidemarkError(.localIO, "libcurl can't be initialised")
       }
-      return LibcurlFunctions(functions)
+      return library
     }
   }()
 
-  /// Makes the library ready before the first request does.
-  static func loadLibrary() throws(TidemarkError) { _ = try library.get() }
+  /// Loads the library before the first request does. It isn't made ready here: that would have libcrypto's own preparation
+  /// wait, which the keys need.
+  static func loadLibrary() throws(TidemarkError) { _ = try functions.get() }
 
   init(limits: S3Limits, certificateAuthorityFile: String?) {
     self.limits = limits
