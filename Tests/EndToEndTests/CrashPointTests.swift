@@ -59,9 +59,25 @@ struct CrashPointTests {
     let report = try installation.json(["sync"])
     #expect(report["findings"] as? [String] == [], "\(point)")
     let difference = try ChildProcess.run("diff", ["-rq", "-x", "probes", "-x", ".*", "\(root)/west", "\(root)/east"])
-    #expect(difference.succeeded, "\(point): \(difference.outputText)")
+    // A part of its file table that a killed backup had put into one region is nobody's: without a manifest it is no backup.
+    // Its packs may be another's.
+    let unfinished = try unfinishedBackups()
+    let differing = difference.outputText.split(separator: "\n").filter { line in
+      !unfinished.contains { line.contains("/backups/\($0): files") || line.contains("/backups/\($0)/files") }
+    }
+    #expect(differing.isEmpty && difference.error.isEmpty, "\(point): \(difference.outputText)")
     let owed = try debtCount()
     #expect(owed == 0, "\(point)")
+  }
+
+  /// The labels of which neither region has a manifest.
+  private func unfinishedBackups() throws -> Set<String> {
+    let names = try objects().keys.filter { $0.contains("/backups/2") }
+    func labels(_ names: [String]) -> Set<String> {
+      Set(
+        names.compactMap { $0.split(separator: "/").first { $0.hasPrefix("20") && $0.contains("T") }.map(String.init) })
+    }
+    return labels(names).subtracting(labels(names.filter { $0.hasSuffix("/manifest") }))
   }
 
   private func away<Result>(_ body: () throws -> Result) throws -> Result {
