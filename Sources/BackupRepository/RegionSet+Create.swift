@@ -196,12 +196,17 @@ extension RegionSet {
 
   /// Creates an object whose name nobody else uses: what is there already must be these bytes.
   @discardableResult
-  package func create(_ name: ObjectName, _ bytes: [UInt8]) throws(TidemarkError) -> CreationReport {
-    try create(name, ObjectBody(bytes)) { region in
+  package func create(_ name: ObjectName, _ body: ObjectBody) throws(TidemarkError) -> CreationReport {
+    try create(name, body) { region in
       try region.request { store throws(TidemarkError) in
-        try store.read(region.key(name), range: nil, deadline: .after(self.readLimits.total)) == bytes
+        body.equals(try store.read(region.key(name), range: nil, deadline: .after(self.readLimits.total)))
       }
     }
+  }
+
+  @discardableResult
+  package func create(_ name: ObjectName, _ bytes: [UInt8]) throws(TidemarkError) -> CreationReport {
+    try create(name, ObjectBody(bytes))
   }
 }
 

@@ -97,8 +97,9 @@ package final class Repository: Sendable {
       return ObjectBody(try sealed(kind, name, plaintext, attributes))
     }
     let md5 = try MD5Hasher()
-    let bytes = try sealed(kind, name, plaintext, attributes) { (piece) throws(TidemarkError) in try md5.update(piece) }
-    return ObjectBody(bytes, md5: try md5.finish())
+    let pieces = try sealed(kind, name, plaintext, attributes) { (piece) throws(TidemarkError) in try md5.update(piece)
+    }
+    return ObjectBody(pieces, md5: try md5.finish())
   }
 
   /// Seals `plaintext` whole.
@@ -106,15 +107,16 @@ package final class Repository: Sendable {
     _ kind: ObjectKind, _ name: ObjectName, _ plaintext: [UInt8], attributes: SealedAttributes = SealedAttributes()
   ) throws(TidemarkError) -> [UInt8] {
     try plaintext.withUnsafeBufferPointer { buffer throws(TidemarkError) in
-      try sealed(kind, name, UnsafeRawBufferPointer(buffer), { () throws(TidemarkError) in attributes })
+      let pieces = try sealed(kind, name, UnsafeRawBufferPointer(buffer)) { () throws(TidemarkError) in attributes }
+      return pieces.inOnePiece()
     }
   }
 
   private func sealed(
     _ kind: ObjectKind, _ name: ObjectName, _ plaintext: UnsafeRawBufferPointer,
     _ attributes: () throws(TidemarkError) -> SealedAttributes,
-    follow: (UnsafeRawBufferPointer) throws(TidemarkError) -> Void = { _ in }
-  ) throws(TidemarkError) -> [UInt8] {
+    follow: ([UInt8]) throws(TidemarkError) -> Void = { _ in }
+  ) throws(TidemarkError) -> [[UInt8]] {
     try SealedObject.seal(
       kind: kind, name: name.text, plaintext: plaintext, recipients: try recipients(for: kind), writer: try writer(),
       level: level(for: kind), created: wallClockMicroseconds(), attributes: attributes, follow: follow)

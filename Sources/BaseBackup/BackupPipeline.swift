@@ -92,10 +92,10 @@ struct BackupPipeline {
           while let object = try joints.uploads.pop(meters.upload) {
             // Before the regions' own limits of time begin.
             try uploadLimiter.take(
-              object.bytes.count * repository.regions.regions.count, cancelledBy: joints.hasFailed)
+              object.body.byteCount * repository.regions.regions.count, cancelledBy: joints.hasFailed)
             if joints.hasFailed.isCancelled { return }
             CrashPoint.reach("backup.before-upload")
-            try repository.regions.create(object.name, object.bytes)
+            try repository.regions.create(object.name, object.body)
             CrashPoint.reach("backup.after-upload")
           }
         }

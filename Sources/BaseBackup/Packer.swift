@@ -3,13 +3,14 @@
 import BackupRepository
 import Diagnostics
 import Envelope
+import ObjectStorage
 import PostgresFormats
 import SystemSupport
 
 /// A sealed object on its way to the regions.
 struct SealedUpload: Sendable {
   var name: ObjectName
-  var bytes: [UInt8]
+  var body: ObjectBody
 }
 
 struct Packer: ~Copyable {
@@ -128,8 +129,7 @@ struct Packer: ~Copyable {
       packPlaintextByteCounts.append(0)
       writer = try SealedObjectWriter(
         kind: .pack, name: layout.pack(label, packCount).text, created: wallClockMicroseconds(),
-        recipients: try repository.recipients(for: .pack), writer: try repository.writer(),
-        reservedByteCount: Self.packByteCount + (64 << 10))
+        recipients: try repository.recipients(for: .pack), writer: try repository.writer())
     }
     newByteCount += Int64(chunk.keptCount)
     rewrittenByteCount += Int64(chunk.rewrittenCount)
@@ -140,20 +140,20 @@ struct Packer: ~Copyable {
 
   private mutating func closePack() throws(TidemarkError) {
     guard let full = writer.take() else { return }
-    try upload(layout.pack(label, packCount), full.finish())
+    try upload(layout.pack(label, packCount), ObjectBody(full.finish()))
   }
 
   private mutating func closePart() throws(TidemarkError) {
     if part.entryCount == 0 && partCount > 0 { return }
     partCount += 1
     let name = layout.fileTablePart(label, partCount)
-    try upload(name, try repository.seal(.fileTable, name, part.bytes))
+    try upload(name, ObjectBody(try repository.seal(.fileTable, name, part.bytes)))
     part = FileTablePartEncoder(blockSize: blockSize)
     packCountAtPart = packCount
   }
 
-  private mutating func upload(_ name: ObjectName, _ bytes: [UInt8]) throws(TidemarkError) {
-    storedByteCount += Int64(bytes.count)
-    try uploads.push(SealedUpload(name: name, bytes: bytes), meter)
+  private mutating func upload(_ name: ObjectName, _ body: ObjectBody) throws(TidemarkError) {
+    storedByteCount += Int64(body.byteCount)
+    try uploads.push(SealedUpload(name: name, body: body), meter)
   }
 }

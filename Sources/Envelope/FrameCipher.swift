@@ -1,5 +1,5 @@
-// AES-256-GCM (NIST SP 800-38D) through libcrypto, in place where sealing. A data key seals one object, each frame number
-// once, so no nonce is ever used twice. Plaintext whose tag doesn't fit is wiped before anybody sees it.
+// AES-256-GCM (NIST SP 800-38D) through libcrypto. A data key seals one object, each frame number once, so no nonce is ever
+// used twice. Plaintext whose tag doesn't fit is wiped before anybody sees it.
 import CLibcrypto
 import Diagnostics
 import Glibc
@@ -26,14 +26,15 @@ struct FrameCipher: ~Copyable {
     return nonce
   }
 
-  /// Encrypts `bytes` in place and writes the tag to `tag`.
+  /// Encrypts `bytes` into `output`, which has room for the tag behind them and no more.
   func seal(
-    _ key: DataKey, nonce: [UInt8], associated: [UInt8], inPlace bytes: UnsafeMutableRawBufferPointer,
-    tag: UnsafeMutableRawBufferPointer
+    _ key: DataKey, nonce: [UInt8], associated: [UInt8], _ bytes: UnsafeRawBufferPointer,
+    into output: UnsafeMutableRawBufferPointer
   ) throws(TidemarkError) {
-    precondition(tag.count == Self.tagByteCount)
+    precondition(output.count == bytes.count + Self.tagByteCount)
+    let tag = UnsafeMutableRawBufferPointer(rebasing: output[bytes.count...])
     try begin(key, nonce, associated, sealing: true)
-    try update(UnsafeRawBufferPointer(bytes), into: bytes)
+    try update(bytes, into: UnsafeMutableRawBufferPointer(rebasing: output[..<bytes.count]))
     guard try finish(),
       EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_GET_TAG, Int32(Self.tagByteCount), tag.baseAddress) == 1
     else { throw cryptoError("cannot seal a frame") }

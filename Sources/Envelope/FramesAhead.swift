@@ -1,5 +1,5 @@
-// Compression of one object's frames on all cores: PostgreSQL waits while a segment is archived. Frames don't depend on each
-// other, so the result is the same with any number of threads.
+// Compression and sealing of one object's frames on all cores: PostgreSQL waits while a segment is archived. Frames don't
+// depend on each other, so the result is the same with any number of threads.
 import Diagnostics
 import Synchronization
 import SystemSupport
@@ -21,59 +21,83 @@ private final class FrameBuffers: Sendable {
   func giveBack(_ buffer: FrameBuffer) { idle.withLock { $0.append(buffer) } }
 }
 
-/// A frame, ready to be sealed.
+/// A frame's content as its codec made it.
 private struct CompressedFrame: Sendable {
-  /// Where its plaintext lies.
+  /// Its number and where its plaintext lies.
+  var number: Int
   var range: Range<Int>
   /// Its compressed form; `nil` when the plaintext itself is stored.
   var compressed: (buffer: FrameBuffer, byteCount: Int)?
 }
 
-/// The frames of one plaintext, in order. Threads compress them ahead of the one who takes them, so that what the caller
-/// does meanwhile, and the sealing of a frame, cost no time of their own. The threads end with this value.
+/// How far a frame is.
+private enum FrameAhead: Sendable {
+  case compressed(CompressedFrame)
+  case sealed(SealedFrame)
+}
+
+/// What the threads share.
+private final class FrameWork: Sendable {
+  /// What they read.
+  ///
+  /// Invariant: nobody writes it, and who made ``FramesAhead`` keeps it until that has gone, which waits for the threads.
+  /// That is why it is `nonisolated(unsafe)`.
+  nonisolated(unsafe) let plaintext: UnsafeRawBufferPointer
+  let level: Int
+  let buffers = FrameBuffers()
+  /// Until it is known, frames wait in their compressed form.
+  let sealer = Mutex<FrameSealer?>(nil)
+
+  init(_ plaintext: UnsafeRawBufferPointer, level: Int) {
+    self.plaintext = plaintext
+    self.level = level
+  }
+
+  var frameCount: Int {
+    (plaintext.count + SealedObject.framePlaintextByteCountMax - 1) / SealedObject.framePlaintextByteCountMax
+  }
+
+  func range(_ number: Int) -> Range<Int> {
+    let start = number * SealedObject.framePlaintextByteCountMax
+    return start..<min(start + SealedObject.framePlaintextByteCountMax, plaintext.count)
+  }
+}
+
+/// The frames of one plaintext, in order. Threads compress them ahead of the one who takes them, and seal them too once it
+/// is known how, so that what the caller does meanwhile costs no time of its own. The threads end with this value.
 struct FramesAhead: ~Copyable {
   private static let threadCountMax = 4
   /// Frames that may be ready and not yet taken: what bounds the memory. As many as two cores compress while a segment's
   /// digest is made: with fewer they stood still.
   private static let aheadCountMax = 12
 
-  /// What the threads read.
-  ///
-  /// Invariant: nobody writes it, and who made this value keeps it until the value has gone, which waits for the threads.
-  /// That is why it is `@unchecked Sendable`.
-  private struct Plaintext: @unchecked Sendable {
-    let bytes: UnsafeRawBufferPointer
-  }
-
-  private let plaintext: Plaintext
-  private let level: Int
-  private let work: OrderedWork<CompressedFrame>
-  private let buffers: FrameBuffers
+  private let shared: FrameWork
+  private let work: OrderedWork<FrameAhead>
   private let threads: [WorkerThread<Void>]
-  private var next = 0
-  /// Where there are no threads.
-  private var worker: FrameWorker?
+  private var takenCount = 0
+  private var worker: FrameWorker
 
   /// Begins to compress `bytes` in frames of ``SealedObject/framePlaintextByteCountMax`` bytes. They must outlive this
   /// value.
-  init(_ bytes: UnsafeRawBufferPointer, level: Int) {
-    let size = SealedObject.framePlaintextByteCountMax
-    let work = OrderedWork<CompressedFrame>(
-      count: (bytes.count + size - 1) / size, aheadCount: Self.aheadCountMax)
-    let plaintext = Plaintext(bytes: bytes)
-    let buffers = FrameBuffers()
-    self.plaintext = plaintext
-    self.buffers = buffers
-    self.level = level
+  init(_ bytes: UnsafeRawBufferPointer, level: Int) throws(TidemarkError) {
+    let shared = FrameWork(bytes, level: level)
+    let work = OrderedWork<FrameAhead>(count: shared.frameCount, aheadCount: Self.aheadCountMax)
+    self.shared = shared
     self.work = work
+    worker = try FrameWorker(shared)
     // A thread for less than two frames costs more than it gains.
     let threadCount = min(processorCount(), Self.threadCountMax, work.count / 2)
     threads = (0..<(threadCount > 1 ? threadCount : 0)).map { number in
       WorkerThread("compress-\(number)") {
         do throws(TidemarkError) {
-          var worker = try FrameWorker(buffers)
-          while let index = work.claim() {
-            work.put(try worker.compress(plaintext.bytes, Self.range(index, of: plaintext), level: level), at: index)
+          var worker = try FrameWorker(shared)
+          while let number = work.claim() {
+            let frame = try worker.compress(number)
+            if let sealer = shared.sealer.withLock(\.self) {
+              work.put(.sealed(try worker.seal(frame, sealer)), at: number)
+            } else {
+              work.put(.compressed(frame), at: number)
+            }
           }
         } catch { work.fail(error) }
       }
@@ -88,57 +112,58 @@ struct FramesAhead: ~Copyable {
     }
   }
 
-  /// Lends the next frame: its codec, its content as that made it, and the number of plaintext bytes. `false` behind the
-  /// last.
-  mutating func next(
-    _ body: (FrameCodec, UnsafeRawBufferPointer, Int) throws(TidemarkError) -> Void
-  ) throws(TidemarkError) -> Bool {
-    guard next < work.count else { return false }
-    defer { next += 1 }
-    let frame = threads.isEmpty ? try compressNext() : try work.take(next)
-    if let (buffer, byteCount) = frame.compressed {
-      defer { buffers.giveBack(buffer) }
-      try body(.zstd, UnsafeRawBufferPointer(rebasing: buffer.bytes[..<byteCount]), frame.range.count)
-    } else {
-      try body(.stored, UnsafeRawBufferPointer(rebasing: plaintext.bytes[frame.range]), frame.range.count)
+  /// Says how the frames are sealed: before the first is taken.
+  func seal(with sealer: FrameSealer) { shared.sealer.withLock { $0 = sealer } }
+
+  /// The next frame; `nil` behind the last.
+  mutating func next() throws(TidemarkError) -> SealedFrame? {
+    guard takenCount < work.count, let sealer = shared.sealer.withLock(\.self) else { return nil }
+    defer { takenCount += 1 }
+    let frame: FrameAhead =
+      if threads.isEmpty { .compressed(try worker.compress(takenCount)) } else { try work.take(takenCount) }
+    switch frame {
+    case .sealed(let frame): return frame
+    case .compressed(let frame): return try worker.seal(frame, sealer)
     }
-    return true
-  }
-
-  private mutating func compressNext() throws(TidemarkError) -> CompressedFrame {
-    var worker = if let worker = self.worker.take() { worker } else { try FrameWorker(buffers) }
-    let frame = try worker.compress(plaintext.bytes, Self.range(next, of: plaintext), level: level)
-    self.worker = consume worker
-    return frame
-  }
-
-  private static func range(_ index: Int, of plaintext: Plaintext) -> Range<Int> {
-    let start = index * SealedObject.framePlaintextByteCountMax
-    return start..<min(start + SealedObject.framePlaintextByteCountMax, plaintext.bytes.count)
   }
 }
 
-/// One thread's compressor.
+/// One thread's compressor and cipher.
 private struct FrameWorker: ~Copyable {
+  private let shared: FrameWork
   private var compressor: FrameCompressor
-  private let buffers: FrameBuffers
+  private let cipher: FrameCipher
 
-  init(_ buffers: FrameBuffers) throws(TidemarkError) {
-    compressor = try FrameCompressor()
-    self.buffers = buffers
+  init(_ shared: FrameWork) throws(TidemarkError) {
+    let compressor = try FrameCompressor()
+    let cipher = try FrameCipher()
+    self.shared = shared
+    self.compressor = compressor
+    self.cipher = cipher
   }
 
-  mutating func compress(
-    _ plaintext: UnsafeRawBufferPointer, _ range: Range<Int>, level: Int
-  ) throws(TidemarkError) -> CompressedFrame {
-    let buffer = buffers.take()
+  mutating func compress(_ number: Int) throws(TidemarkError) -> CompressedFrame {
+    let range = shared.range(number)
+    let buffer = shared.buffers.take()
     let (codec, byteCount) = try compressor.compress(
-      UnsafeRawBufferPointer(rebasing: plaintext[range]), into: buffer.bytes, level: level)
+      UnsafeRawBufferPointer(rebasing: shared.plaintext[range]), into: buffer.bytes, level: shared.level)
     switch codec {
-    case .zstd: return CompressedFrame(range: range, compressed: (buffer, byteCount))
+    case .zstd: return CompressedFrame(number: number, range: range, compressed: (buffer, byteCount))
     case .stored:
-      buffers.giveBack(buffer)
-      return CompressedFrame(range: range, compressed: nil)
+      shared.buffers.giveBack(buffer)
+      return CompressedFrame(number: number, range: range, compressed: nil)
     }
+  }
+
+  func seal(_ frame: CompressedFrame, _ sealer: FrameSealer) throws(TidemarkError) -> SealedFrame {
+    guard let (buffer, byteCount) = frame.compressed else {
+      return try sealer.seal(
+        frame.number, .stored, UnsafeRawBufferPointer(rebasing: shared.plaintext[frame.range]),
+        plaintextByteCount: frame.range.count, with: cipher)
+    }
+    defer { shared.buffers.giveBack(buffer) }
+    return try sealer.seal(
+      frame.number, .zstd, UnsafeRawBufferPointer(rebasing: buffer.bytes[..<byteCount]),
+      plaintextByteCount: frame.range.count, with: cipher)
   }
 }

@@ -16,8 +16,10 @@ package struct MD5Hasher: ~Copyable {
 
   deinit { EVP_MD_CTX_free(context) }
 
-  package func update(_ bytes: UnsafeRawBufferPointer) throws(TidemarkError) {
-    guard EVP_DigestUpdate(context, bytes.baseAddress, bytes.count) == 1 else { throw cryptoError("cannot digest") }
+  package func update(_ bytes: [UInt8]) throws(TidemarkError) {
+    guard bytes.withUnsafeBytes({ EVP_DigestUpdate(context, $0.baseAddress, $0.count) }) == 1 else {
+      throw cryptoError("cannot digest")
+    }
   }
 
   package consuming func finish() throws(TidemarkError) -> [UInt8] {

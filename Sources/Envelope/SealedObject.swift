@@ -2,6 +2,7 @@
 // and for each frame its digest, its tag and its length. Nothing is handed out that didn't pass.
 // docs/repository-format.md has the format.
 import Diagnostics
+import SystemSupport
 
 package enum SealedObject {
   package static let framePlaintextByteCountMax = 1 << 20
@@ -16,33 +17,30 @@ package enum SealedObject {
     return bytes + headerDigest.bytes
   }
 
-  /// Seals `plaintext` as one object.
+  /// Seals `plaintext` as one object, in pieces.
   /// - Parameters:
   ///   - level: zstd's.
   ///   - created: Unix microseconds.
   ///   - attributes: found out on this thread while others compress.
-  ///   - follow: is given the object's bytes, piece after piece, as they are done.
+  ///   - follow: is given the object's pieces, one after the other, as they are done.
   /// - Throws: also what `attributes` and `follow` throw.
   package static func seal(
     kind: ObjectKind, name: String, plaintext: UnsafeRawBufferPointer, recipients: [RecipientPublicKey],
     writer: WriterKey, level: Int, created: Int64, attributes: () throws(TidemarkError) -> SealedAttributes,
-    follow: (UnsafeRawBufferPointer) throws(TidemarkError) -> Void = { _ in }
-  ) throws(TidemarkError) -> [UInt8] {
-    var frames = FramesAhead(plaintext, level: level)
+    follow: ([UInt8]) throws(TidemarkError) -> Void = { _ in }
+  ) throws(TidemarkError) -> [[UInt8]] {
+    var frames = try FramesAhead(plaintext, level: level)
     var object = try SealedObjectWriter(
-      kind: kind, name: name, created: created, recipients: recipients, writer: writer, attributes: try attributes(),
-      reservedByteCount: plaintext.count + (64 << 10))
-    var followed = 0
-    while try frames.next({ (codec, content, plaintextByteCount) throws(TidemarkError) in
-      _ = try object.appendFrame(codec: codec, content, plaintextByteCount: plaintextByteCount)
-      try object.withBytes(after: followed, follow)
-      followed = object.storedByteCount
-    }) {}
-    let sealed = try object.finish()
-    try sealed.withUnsafeBufferPointer { buffer throws(TidemarkError) in
-      try follow(UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(buffer)[followed...]))
+      kind: kind, name: name, created: created, recipients: recipients, writer: writer, attributes: try attributes())
+    frames.seal(with: object.sealer)
+    for header in object.pieces { try follow(header) }
+    while let frame = try frames.next() {
+      try object.append(frame)
+      try follow(frame.bytes)
     }
-    return sealed
+    let pieces = try object.finish()
+    for footer in pieces.suffix(1) { try follow(footer) }
+    return pieces
   }
 
   /// Seals `plaintext` as one object whose attributes are known.
@@ -53,7 +51,8 @@ package enum SealedObject {
     try plaintext.withUnsafeBufferPointer { buffer throws(TidemarkError) in
       try seal(
         kind: kind, name: name, plaintext: UnsafeRawBufferPointer(buffer), recipients: recipients, writer: writer,
-        level: level, created: created, attributes: { () throws(TidemarkError) in attributes })
+        level: level, created: created, attributes: { () throws(TidemarkError) in attributes }
+      ).inOnePiece()
     }
   }
 

@@ -9,8 +9,8 @@ extension DirectoryStore {
   package func create(
     _ key: ObjectKey, _ body: ObjectBody, deadline: Deadline
   ) throws(TidemarkError) -> CreationOutcome {
-    try counting(sent: body.bytes.count) { () throws(TidemarkError) -> (result: CreationOutcome, received: Int) in
-      (try place(key, body.bytes), 0)
+    try counting(sent: body.byteCount) { () throws(TidemarkError) -> (result: CreationOutcome, received: Int) in
+      (try place(key, body), 0)
     }
   }
 
@@ -132,9 +132,9 @@ extension DirectoryStore {
 
   // MARK: Creation
 
-  private func place(_ key: ObjectKey, _ bytes: [UInt8]) throws(TidemarkError) -> CreationOutcome {
+  private func place(_ key: ObjectKey, _ body: ObjectBody) throws(TidemarkError) -> CreationOutcome {
     let doing = "cannot create the object"
-    guard bytes.count <= objectByteCountMax else {
+    guard body.byteCount <= objectByteCountMax else {
       throw TidemarkError(.internalFault, "the object is larger than any may be", object: key.text)
     }
     guard !key.text.hasPrefix(Self.markerName) else {
@@ -156,7 +156,7 @@ extension DirectoryStore {
     let descriptor = clinux_openat(spool.descriptor, temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600)
     guard descriptor >= 0 else { throw fileError(doing, describe(key)) }
     defer { unlinkat(spool.descriptor, temporary, 0) }
-    try fill(descriptor, bytes, key, owner: foreignOwner(of: directory))
+    try fill(descriptor, body, key, owner: foreignOwner(of: directory))
     CrashPoint.reach("directory-store.before-link")
     if linkat(spool.descriptor, temporary, directory.descriptor, name, 0) != 0 {
       let number = errno
@@ -198,10 +198,21 @@ extension DirectoryStore {
   }
 
   private func fill(
-    _ descriptor: Int32, _ bytes: [UInt8], _ key: ObjectKey, owner: (user: uid_t, group: gid_t)?
+    _ descriptor: Int32, _ body: ObjectBody, _ key: ObjectKey, owner: (user: uid_t, group: gid_t)?
   ) throws(TidemarkError) {
     // Errors are told in the store's terms: a full NAS is the region's trouble, not this host's.
-    let number: Int32 = bytes.withUnsafeBytes { buffer in
+    var number: Int32 = 0
+    for piece in body.pieces where number == 0 { number = Self.append(piece, to: descriptor) }
+    if number == 0, !give(descriptor, to: owner) || fsync(descriptor) != 0 { number = errno }
+    let closing = close(descriptor) == 0 ? 0 : errno
+    if number != 0 || closing != 0 {
+      throw fileError("cannot create the object", describe(key), number != 0 ? number : closing)
+    }
+  }
+
+  /// Writes all of `bytes`. Returns 0, or the error's number.
+  private static func append(_ bytes: [UInt8], to descriptor: Int32) -> Int32 {
+    bytes.withUnsafeBytes { buffer in
       var offset = 0
       while offset < buffer.count {
         let count = write(descriptor, buffer.baseAddress! + offset, buffer.count - offset)  // not empty here
@@ -211,11 +222,7 @@ extension DirectoryStore {
         }
         offset += count
       }
-      return give(descriptor, to: owner) && fsync(descriptor) == 0 ? 0 : errno
-    }
-    let closing = close(descriptor) == 0 ? 0 : errno
-    if number != 0 || closing != 0 {
-      throw fileError("cannot create the object", describe(key), number != 0 ? number : closing)
+      return 0
     }
   }
 

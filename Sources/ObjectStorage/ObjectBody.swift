@@ -4,26 +4,43 @@ import Diagnostics
 import Synchronization
 import SystemSupport
 
-/// Immutable bytes with the digests that were asked for so far.
+/// Immutable bytes, in pieces that follow one another, with the digests that were asked for so far.
 package final class ObjectBody: Sendable {
   package enum Algorithm: Sendable { case sha256, md5 }
 
-  package let bytes: [UInt8]
+  package let pieces: [[UInt8]]
+  package let byteCount: Int
   private let sha256 = SharedDigest()
   private let md5: SharedDigest
 
-  /// - Parameter md5: of `bytes`, where it is known.
-  package init(_ bytes: [UInt8], md5: [UInt8]? = nil) {
-    self.bytes = bytes
+  /// - Parameter md5: of all `pieces` together, where it is known.
+  package init(_ pieces: [[UInt8]], md5: [UInt8]? = nil) {
+    self.pieces = pieces
+    byteCount = pieces.byteCount
     self.md5 = SharedDigest(md5)
+  }
+
+  package convenience init(_ bytes: [UInt8]) { self.init([bytes]) }
+
+  /// A copy in one piece.
+  package var bytes: [UInt8] { pieces.inOnePiece() }
+
+  /// Whether these are `bytes`.
+  package func equals(_ bytes: [UInt8]) -> Bool {
+    guard bytes.count == byteCount else { return false }
+    var offset = 0
+    return pieces.allSatisfy { piece in
+      defer { offset += piece.count }
+      return piece.elementsEqual(bytes[offset..<offset + piece.count])
+    }
   }
 
   /// The digest, made by `make` unless it is known. Who comes meanwhile waits for it.
   package func digest(
-    _ algorithm: Algorithm, _ make: ([UInt8]) throws(TidemarkError) -> [UInt8]
+    _ algorithm: Algorithm, _ make: ([[UInt8]]) throws(TidemarkError) -> [UInt8]
   ) throws(TidemarkError) -> [UInt8] {
     let shared = algorithm == .md5 ? md5 : sha256
-    return try shared.value { () throws(TidemarkError) in try make(bytes) }
+    return try shared.value { () throws(TidemarkError) in try make(pieces) }
   }
 }
 

@@ -3,10 +3,11 @@ import CLibcrypto
 import Diagnostics
 
 enum Digest {
-  static func sha256(_ bytes: [UInt8]) throws(TidemarkError) -> [UInt8] { try digest(bytes, EVP_sha256(), 32) }
+  static func sha256(_ bytes: [UInt8]) throws(TidemarkError) -> [UInt8] { try sha256([bytes]) }
+  static func sha256(_ pieces: [[UInt8]]) throws(TidemarkError) -> [UInt8] { try digest(pieces, EVP_sha256(), 32) }
 
   /// Content-MD5 (RFC 1864): a check against accidents, which every store verifies. Nothing rests on its strength.
-  static func md5(_ bytes: [UInt8]) throws(TidemarkError) -> [UInt8] { try digest(bytes, EVP_md5(), 16) }
+  static func md5(_ pieces: [[UInt8]]) throws(TidemarkError) -> [UInt8] { try digest(pieces, EVP_md5(), 16) }
 
   /// RFC 2104.
   static func hmacSHA256(key: [UInt8], _ message: [UInt8]) throws(TidemarkError) -> [UInt8] {
@@ -17,15 +18,18 @@ enum Digest {
   }
 
   private static func digest(
-    _ bytes: [UInt8], _ algorithm: OpaquePointer?, _ length: Int
+    _ pieces: [[UInt8]], _ algorithm: OpaquePointer?, _ length: Int
   ) throws(TidemarkError) -> [UInt8] {
     var output = [UInt8](repeating: 0, count: length)
-    let status = bytes.withUnsafeBytes {
-      EVP_Digest($0.baseAddress, $0.count, &output, nil, algorithm, nil)
-    }
-    guard status == 1 else {
-      throw TidemarkError(.internalFault, "libcrypto can't compute a digest", cause: "EVP_Digest failed")
-    }
+    let context = EVP_MD_CTX_new()
+    defer { EVP_MD_CTX_free(context) }
+    // Without a context the first call fails.
+    let isDone =
+      EVP_DigestInit_ex(context, algorithm, nil) == 1
+      && pieces.allSatisfy { piece in
+        piece.withUnsafeBytes { EVP_DigestUpdate(context, $0.baseAddress, $0.count) } == 1
+      } && EVP_DigestFinal_ex(context, &output, nil) == 1
+    guard isDone else { throw TidemarkError(.internalFault, "libcrypto can't compute a digest") }
     return output
   }
 }

@@ -7,7 +7,8 @@ struct HTTPRequest {
   var url: String
   /// As they go onto the wire. `Host` and `Content-Length` are libcurl's affair unless given.
   var headers: [(name: String, value: String)] = []
-  var body: [UInt8] = []
+  /// In pieces that follow one another.
+  var body: [[UInt8]] = []
   /// The part of the representation that a `Range` header asks for; it cuts answers that ignore the header.
   var range: HTTPRange?
   /// When given, the attempt's limit holds until the answer's body begins, and then no longer: what moves is let go on

@@ -16,7 +16,7 @@ package struct HTTPPost: Sendable {
   package init(
     url: String, headers: [(name: String, value: String)], body: [UInt8], certificateAuthorityFile: String?
   ) {
-    request = HTTPRequest(method: "POST", url: url, headers: headers, body: body)
+    request = HTTPRequest(method: "POST", url: url, headers: headers, body: [body])
     transport = HTTPTransport(limits: S3Limits(), certificateAuthorityFile: certificateAuthorityFile)
   }
 

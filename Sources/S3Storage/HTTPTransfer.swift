@@ -12,12 +12,12 @@ final class HTTPTransfer {
   private static let errorBodyByteCountMax = 256 << 10
 
   private let request: HTTPRequest
-  private let outgoing: UnsafeRawBufferPointer
   private let buffer: ReceiveBuffer?
   private let silenceLimit: Duration
   /// By when the answer's body must have begun, where that has a limit of its own.
   private let answerDeadline: Deadline
-  private var outgoingOffset = 0
+  /// The piece of the request's body that is sent next, and how much of it went out.
+  private var outgoing = (piece: 0, offset: 0)
   private(set) var exchange = HTTPExchange()
   private(set) var bytesReceived: Int64 = 0
   private(set) var endedEarly = false
@@ -31,13 +31,11 @@ final class HTTPTransfer {
 
   /// The body of a 2xx answer may take the memory of `buffer`.
   init(
-    _ request: HTTPRequest, outgoing: UnsafeRawBufferPointer, silenceLimit: Duration, answerLimit: Duration?,
-    buffer: ReceiveBuffer?
+    _ request: HTTPRequest, silenceLimit: Duration, answerLimit: Duration?, buffer: ReceiveBuffer?
   ) {
     self.buffer = buffer
     answerDeadline = answerLimit.map { .after($0) } ?? .never
     self.request = request
-    self.outgoing = outgoing
     self.silenceLimit = silenceLimit
   }
 
@@ -45,18 +43,28 @@ final class HTTPTransfer {
 
   /// The next bytes to send.
   func supply(_ buffer: UnsafeMutableRawBufferPointer) -> Int {
-    let count = min(buffer.count, outgoing.count - outgoingOffset)
-    if count > 0 {
-      buffer.copyMemory(from: UnsafeRawBufferPointer(rebasing: outgoing[outgoingOffset...].prefix(count)))
+    var filled = 0
+    while filled < buffer.count, outgoing.piece < request.body.count {
+      let count = request.body[outgoing.piece].withUnsafeBytes { piece in
+        let part = piece[outgoing.offset...].prefix(buffer.count - filled)
+        UnsafeMutableRawBufferPointer(rebasing: buffer[filled...]).copyMemory(
+          from: UnsafeRawBufferPointer(rebasing: part))
+        return part.count
+      }
+      filled += count
+      outgoing.offset += count
+      if outgoing.offset == request.body[outgoing.piece].count { outgoing = (outgoing.piece + 1, 0) }
     }
-    outgoingOffset += count
-    return count
+    return filled
   }
 
   /// libcurl repeats a request on a new connection when a kept one turns out to be dead.
   func seek(to offset: Int64) -> Bool {
-    guard (0...Int64(outgoing.count)).contains(offset) else { return false }
-    outgoingOffset = Int(offset)
+    guard (0...Int64(request.body.byteCount)).contains(offset) else { return false }
+    outgoing = (0, Int(offset))
+    while outgoing.piece < request.body.count, outgoing.offset >= request.body[outgoing.piece].count {
+      outgoing = (outgoing.piece + 1, outgoing.offset - request.body[outgoing.piece].count)
+    }
     return true
   }
 

@@ -67,17 +67,13 @@ final class HTTPTransport: Sendable {
       exchange.failure = TransportFailure(kind: .local, text: error.description)
       return (exchange, 0)
     }
-    let result = request.body.withUnsafeBytes { outgoing in
-      let transfer = HTTPTransfer(
-        request, outgoing: outgoing, silenceLimit: limits.silence,
-        answerLimit: request.movingTimeout == nil ? nil : timeout, buffer: buffer)
-      handle.perform(
-        request, transfer, timeout: max(timeout, request.movingTimeout ?? timeout), limits: limits,
-        authority: certificateAuthorityFile)
-      return (transfer.exchange, transfer.bytesReceived)
-    }
+    let transfer = HTTPTransfer(
+      request, silenceLimit: limits.silence, answerLimit: request.movingTimeout == nil ? nil : timeout, buffer: buffer)
+    handle.perform(
+      request, transfer, timeout: max(timeout, request.movingTimeout ?? timeout), limits: limits,
+      authority: certificateAuthorityFile)
     idle.withLock { if $0.count < Self.idleCountMax { $0.append(handle) } }
-    return result
+    return (transfer.exchange, transfer.bytesReceived)
   }
 }
 
@@ -173,7 +169,7 @@ private final class CurlHandle: @unchecked Sendable {
     case "PUT", "POST":
       codes += [
         clibcurl_set_long(curl, handle, CURLOPT_UPLOAD, 1),
-        clibcurl_set_offset(curl, handle, CURLOPT_INFILESIZE_LARGE, curl_off_t(request.body.count)),
+        clibcurl_set_offset(curl, handle, CURLOPT_INFILESIZE_LARGE, curl_off_t(request.body.byteCount)),
         clibcurl_set_data_function(curl, handle, CURLOPT_READFUNCTION, readCallback),
         clibcurl_set_pointer(curl, handle, CURLOPT_READDATA, context),
         clibcurl_set_seek_function(curl, handle, seekCallback),

@@ -9,7 +9,8 @@ struct S3Operation {
   var key: ObjectKey?
   var query: [(name: String, value: String)] = []
   var headers: [(name: String, value: String)] = []
-  var body: [UInt8] = []
+  /// In pieces that follow one another.
+  var body: [[UInt8]] = []
   /// SHA-256 of `body` in hexadecimal digits, or ``unsignedBody``.
   var bodyDigest = S3Operation.emptyDigest
   var range: HTTPRange?

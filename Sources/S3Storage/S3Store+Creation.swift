@@ -41,13 +41,13 @@ extension S3Store {
   }
 
   func creation(of key: ObjectKey, _ body: ObjectBody) throws(TidemarkError) -> S3Operation {
-    guard body.bytes.count <= objectByteCountMax else {
+    guard body.byteCount <= objectByteCountMax else {
       throw TidemarkError(
         .internalFault, "the object is larger than any may be", object: key.text,
-        cause: "\(body.bytes.count) bytes, limit \(objectByteCountMax)")
+        cause: "\(body.byteCount) bytes, limit \(objectByteCountMax)")
     }
     var operation = S3Operation("create the object", "PUT", key)
-    operation.body = body.bytes
+    operation.body = body.pieces
     operation.headers = [
       ("Content-MD5", try body.digest(.md5, Digest.md5).base64), ("Content-Type", "application/octet-stream"),
     ]

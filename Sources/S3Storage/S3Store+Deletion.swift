@@ -33,7 +33,7 @@ extension S3Store {
         + "<Delete xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\(objects)</Delete>"
       var operation = S3Operation("delete objects", "POST")
       operation.query = [("delete", "")]
-      operation.body = Array(text.utf8)
+      operation.body = [Array(text.utf8)]
       operation.bodyDigest = try Digest.sha256(operation.body).hexadecimal
       operation.headers = [
         ("Content-MD5", try Digest.md5(operation.body).base64), ("Content-Type", "application/xml"),

@@ -119,7 +119,7 @@ extension S3Store {
     state.withLock { state in
       state.statistics.requests += 1
       state.statistics.bytesReceived += bytesReceived
-      if exchange.failure == nil { state.statistics.bytesSent += Int64(operation.body.count) }
+      if exchange.failure == nil { state.statistics.bytesSent += Int64(operation.body.byteCount) }
       if exchange.failure != nil || exchange.status == 401 || exchange.status == 403 || exchange.status == 429
         || exchange.status == 408 || exchange.status >= 500
       {

@@ -49,7 +49,7 @@ struct WebIdentityCredentials: Sendable {
     request.headers = [
       ("Content-Type", "application/x-www-form-urlencoded; charset=utf-8"), ("Accept", "application/xml"),
     ]
-    request.body = Array(form.utf8)
+    request.body = [Array(form.utf8)]
     let exchange = try service.ask(request, deadline: deadline.earlier(.after(Self.limit))) { exchange in
       CredentialsService.isPassing(exchange) || Self.passingCodes.contains(S3Refusal(exchange).code)
     }

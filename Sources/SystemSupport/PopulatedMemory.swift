@@ -12,22 +12,38 @@ extension [UInt8] {
   package mutating func reservePopulated(_ count: Int) {
     let isNew = capacity < count
     reserveCapacity(count)
-    if isNew, count >= Self.populatedByteCountMin { populate(count - self.count) }
+    guard isNew, count >= Self.populatedByteCountMin else { return }
+    let used = self.count
+    withUnsafeMutableBytes { buffer in
+      // Behind the bytes that are used lies what was reserved.
+      Self.populate(UnsafeMutableRawBufferPointer(start: buffer.baseAddress.map { $0 + used }, count: count - used))
+    }
   }
 
-  /// Brings the pages of the `count` bytes behind the last one that `reserveCapacity` set aside. Where the kernel doesn't
-  /// know how, they come when they are touched.
-  package mutating func populate(_ count: Int) {
-    let used = self.count
-    let count = Swift.min(count, capacity - used)
-    withUnsafeMutableBytes { buffer in
-      guard let base = buffer.baseAddress else { return }
-      let page = Int(sysconf(Int32(_SC_PAGESIZE)))
-      // Whole pages of what isn't used yet.
-      let begin = (Int(bitPattern: base) + used + page - 1) / page * page
-      let end = (Int(bitPattern: base) + used + count) / page * page
-      guard end > begin else { return }
-      _ = madvise(UnsafeMutableRawPointer(bitPattern: begin), end - begin, Self.populateForWriting)
+  /// `count` bytes, all of which `fill` writes.
+  package static func populated<Failure: Error>(
+    _ count: Int, fill: (UnsafeMutableRawBufferPointer) throws(Failure) -> Void
+  ) throws(Failure) -> [UInt8] {
+    var failure: Failure?
+    let bytes = [UInt8](unsafeUninitializedCapacity: count) { buffer, filledCount in
+      let whole = UnsafeMutableRawBufferPointer(rebasing: UnsafeMutableRawBufferPointer(buffer)[..<count])
+      Self.populate(whole)
+      do throws(Failure) {
+        try fill(whole)
+        filledCount = count
+      } catch { failure = error }
     }
+    if let failure { throw failure }
+    return bytes
+  }
+
+  /// Brings the pages that lie whole in `memory`. Where the kernel doesn't know how, they come when they are touched.
+  private static func populate(_ memory: UnsafeMutableRawBufferPointer) {
+    guard let base = memory.baseAddress else { return }
+    let page = Int(sysconf(Int32(_SC_PAGESIZE)))
+    let begin = (Int(bitPattern: base) + page - 1) / page * page
+    let end = (Int(bitPattern: base) + memory.count) / page * page
+    guard end > begin else { return }
+    _ = madvise(UnsafeMutableRawPointer(bitPattern: begin), end - begin, populateForWriting)
   }
 }

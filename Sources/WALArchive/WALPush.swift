@@ -105,10 +105,10 @@ package struct WALPush {
     let body = try existing(name, attributes, in: holders).map { ObjectBody($0) } ?? ours
     let known = attributes
     let creation = try repository.regions.create(name, body) { region in
-      try isHeld(name, body.bytes, known, by: region)
+      try isHeld(name, body, known, by: region)
     }
     return WALPushReport(
-      name: name, byteCount: content.byteCount, storedByteCount: body.bytes.count, creation: creation)
+      name: name, byteCount: content.byteCount, storedByteCount: body.byteCount, creation: creation)
   }
 
   /// Asks `region` whether it has the object: itself when it does, `nil` when it doesn't or fails.
@@ -157,7 +157,7 @@ package struct WALPush {
   /// Whether what stands under the name in `region` is this file, whole and by a trusted writer: a copy that rotted must
   /// not be acknowledged. It is replaced by `sealed`, after it was read and refused twice.
   private func isHeld(
-    _ name: ObjectName, _ sealed: [UInt8], _ attributes: SealedAttributes, by region: Region
+    _ name: ObjectName, _ sealed: ObjectBody, _ attributes: SealedAttributes, by region: Region
   ) throws(TidemarkError) -> Bool {
     var attempt = 1
     while true {
@@ -176,7 +176,7 @@ package struct WALPush {
         }
         if attempt == 2 {
           repository.regions.log.record(.damaged, region: region.name, object: name, detail: error.description)
-          repository.regions.mend(name, sealed, absent: [], damaged: [region])
+          repository.regions.mend(name, sealed.bytes, absent: [], damaged: [region])
         }
         attempt += 1
       }

@@ -65,13 +65,14 @@ struct PublishedVectorTests {
     let nonce = bytes(hexadecimal: vector.nonce)
     let associated = bytes(hexadecimal: vector.associated)
     let plaintext = bytes(hexadecimal: vector.plaintext)
-    var text = plaintext
-    var tag = [UInt8](repeating: 0, count: 16)
-    try text.withUnsafeMutableBytes { text in
-      try tag.withUnsafeMutableBytes {
-        try cipher.seal(key, nonce: nonce, associated: associated, inPlace: text, tag: $0)
+    var sealed = [UInt8](repeating: 0, count: plaintext.count + FrameCipher.tagByteCount)
+    try plaintext.withUnsafeBytes { plaintext in
+      try sealed.withUnsafeMutableBytes {
+        try cipher.seal(key, nonce: nonce, associated: associated, plaintext, into: $0)
       }
     }
+    let text = Array(sealed.prefix(plaintext.count))
+    var tag = Array(sealed.suffix(FrameCipher.tagByteCount))
     #expect(text == bytes(hexadecimal: vector.ciphertext))
     #expect(tag == bytes(hexadecimal: vector.tag))
 

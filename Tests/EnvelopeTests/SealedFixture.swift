@@ -1,5 +1,6 @@
 // Keys and objects that the tests share.
 import Diagnostics
+import SystemSupport
 
 @testable import Envelope
 
@@ -18,7 +19,7 @@ struct SealedFixture {
   ) throws -> [UInt8] {
     var object = try SealedObjectWriter(
       kind: kind, name: name, created: 1_700_000_000_000_000, recipients: recipients ?? [identity.recipient],
-      writer: writer, attributes: attributes, reservedByteCount: 4096)
+      writer: writer, attributes: attributes)
     var compressor = try FrameCompressor()
     for frame in frames {
       var output = [UInt8](repeating: 0, count: FrameCompressor.outputByteCountMax(frame.count))
@@ -30,7 +31,7 @@ struct SealedFixture {
         try object.appendFrame(codec: codec, $0, plaintextByteCount: frame.count)
       }
     }
-    return try object.finish()
+    return try object.finish().inOnePiece()
   }
 
   func open(_ bytes: [UInt8], name: String = Self.name, kind: ObjectKind = .walSegment) throws -> [UInt8] {

@@ -16,25 +16,18 @@ struct SealedObjectForgeryTests {
     _ plaintext: [UInt8], header original: [UInt8], key: DataKey, signer: WriterKey
   ) throws -> [UInt8] {
     let header = try SealedHeader.parse(original)
-    let digest = SHA256Digest.of(header.signedBytes)
-    var stored = plaintext
-    var tag = [UInt8](repeating: 0, count: 16)
-    let cipher = try FrameCipher()
-    try stored.withUnsafeMutableBytes { stored in
-      try tag.withUnsafeMutableBytes {
-        try cipher.seal(
-          key, nonce: FrameCipher.nonce(0),
-          associated: SealedObject.associatedData(header.kind, frame: 0, .stored, headerDigest: digest),
-          inPlace: stored, tag: $0)
-      }
+    let sealer = FrameSealer(
+      kind: header.kind, headerDigest: SHA256Digest.of(header.signedBytes), key: key)
+    let frame = try plaintext.withUnsafeBytes {
+      try sealer.seal(0, .stored, $0, plaintextByteCount: $0.count, with: try FrameCipher())
     }
     let footer = SealedFooter.encode([
       FrameDescription(
-        codec: .stored, offset: 0, storedByteCount: stored.count + 16, plaintextByteCount: stored.count,
-        digest: SHA256Digest.of(stored + tag))
+        codec: .stored, offset: 0, storedByteCount: frame.bytes.count, plaintextByteCount: plaintext.count,
+        digest: frame.digest)
     ])
     let signature = try signer.sign(SealedFooter.message(header: header.signedBytes, footer: footer))
-    var forged = original[..<header.byteCount] + stored + tag + footer + signature
+    var forged = original[..<header.byteCount] + frame.bytes + footer + signature
     forged.append(contentsOf: [0, 0, 0, UInt8(footer.count + signature.count + 12)])
     return forged + SealedFooter.magic
   }

@@ -118,6 +118,19 @@ struct ConformanceTests {
     #expect(try store.information(key, deadline: patience)?.byteCount == 0)
   }
 
+  @Test("an object that comes in pieces is stored as one", arguments: TestedStore.allCases)
+  func pieces(_ tested: TestedStore) throws {
+    let (store, prefix) = try tested.open()
+    let key = try ObjectKey("\(prefix)/pieces")
+    // Shorter and longer than what goes out at once, and none at all.
+    let body = ObjectBody([pattern(1), [], pattern(128 << 10), pattern((128 << 10) - 1), pattern(300_001), []])
+    #expect(tested.creations.contains(try store.create(key, body, deadline: patience)))
+    var stored = try store.read(key, range: nil, deadline: patience)
+    #expect(stored == body.bytes && stored.count == body.byteCount && body.equals(stored))
+    stored[stored.count - 1] ^= 1
+    #expect(!body.equals(stored) && !body.equals(Array(stored.dropLast())))
+  }
+
   @Test("what isn't there is not found, and nothing else", arguments: TestedStore.allCases)
   func absence(_ tested: TestedStore) throws {
     let (store, prefix) = try tested.open()

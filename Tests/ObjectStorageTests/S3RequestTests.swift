@@ -241,6 +241,25 @@ struct S3RequestTests {
     #expect(try store.create(try ObjectKey("a"), [1], deadline: patience) == .exists)
   }
 
+  @Test("a request's body goes out whole from any byte that libcurl goes back to")
+  func rewoundBody() {
+    let pieces: [[UInt8]] = [[1, 2, 3], [], [4], [5, 6], []]
+    let whole = pieces.inOnePiece()
+    let transfer = HTTPTransfer(
+      HTTPRequest(method: "PUT", url: "http://localhost", body: pieces), silenceLimit: .seconds(1), answerLimit: nil,
+      buffer: nil)
+    for start in 0...whole.count {
+      for step in 1...4 {
+        #expect(transfer.seek(to: Int64(start)))
+        var sent: [UInt8] = []
+        var part = [UInt8](repeating: 0, count: step)
+        while case let count = part.withUnsafeMutableBytes(transfer.supply), count > 0 { sent += part.prefix(count) }
+        #expect(sent == Array(whole[start...]), "from \(start) in steps of \(step)")
+      }
+    }
+    #expect(!transfer.seek(to: -1) && !transfer.seek(to: Int64(whole.count) + 1))
+  }
+
   // MARK: Answers
 
   @Test("a server that ignores ranges, and one that cuts bodies, give the same bytes in the end")
