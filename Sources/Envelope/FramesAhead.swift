@@ -117,7 +117,8 @@ struct FramesAhead: ~Copyable {
 
   /// The next frame; `nil` behind the last.
   mutating func next() throws(TidemarkError) -> SealedFrame? {
-    guard takenCount < work.count, let sealer = shared.sealer.withLock(\.self) else { return nil }
+    guard takenCount < work.count else { return nil }
+    guard let sealer = shared.sealer.withLock(\.self) else { preconditionFailure("nobody said how frames are sealed") }
     defer { takenCount += 1 }
     let frame: FrameAhead =
       if threads.isEmpty { .compressed(try worker.compress(takenCount)) } else { try work.take(takenCount) }

@@ -144,7 +144,9 @@ def main():
     started = Children()
 
     def end(number, _):
-        raise BenchmarkError(f"ended by {signal.Signals(number).name}")
+        # No error of a measurement: the next one isn't to begin.
+        print(f"error: ended by {signal.Signals(number).name}", file=sys.stderr)
+        sys.exit(2)
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
