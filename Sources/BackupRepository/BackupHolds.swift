@@ -72,7 +72,7 @@ extension Repository {
     let name = lineage.release(hold.label, hold.id)
     // Two that release the same hold at once mean the same.
     let trusted = keys.trustedWriters
-    try regions.create(name, ObjectBody(try seal(.release, name, []))) { region in
+    try regions.create(name, try seal(.release, name, [])) { region in
       let bytes = try region.request { store throws(TidemarkError) in
         try store.read(region.key(name), range: nil, deadline: .after(.seconds(30)))
       }

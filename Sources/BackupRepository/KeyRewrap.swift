@@ -240,11 +240,11 @@ package struct KeyRewrap {
       var attributes = SealedAttributes()
       attributes.plaintextDigest = SHA256Digest.of(plaintext)
       attributes.plaintextByteCount = UInt64(plaintext.count)
-      let bytes = try repository.seal(.rewrap, name, plaintext, attributes: attributes)
-      result.rewrapBytes += bytes.count
+      let body = try repository.seal(.rewrap, name, plaintext, attributes: attributes)
+      result.rewrapBytes += body.byteCount
       CrashPoint.reach("rotate.before-create")
       let (trusted, wanted) = (keys.trustedWriters, wanted)
-      try regions.create(name, ObjectBody(bytes)) { region in
+      try regions.create(name, body) { region in
         let there = try region.request { store throws(TidemarkError) in
           try store.read(region.key(name), range: nil, deadline: .after(Self.headLimit))
         }

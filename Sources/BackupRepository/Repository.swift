@@ -105,10 +105,9 @@ package final class Repository: Sendable {
   /// Seals `plaintext` whole.
   package func seal(
     _ kind: ObjectKind, _ name: ObjectName, _ plaintext: [UInt8], attributes: SealedAttributes = SealedAttributes()
-  ) throws(TidemarkError) -> [UInt8] {
+  ) throws(TidemarkError) -> ObjectBody {
     try plaintext.withUnsafeBufferPointer { buffer throws(TidemarkError) in
-      let pieces = try sealed(kind, name, UnsafeRawBufferPointer(buffer)) { () throws(TidemarkError) in attributes }
-      return pieces.inOnePiece()
+      ObjectBody(try sealed(kind, name, UnsafeRawBufferPointer(buffer)) { () throws(TidemarkError) in attributes })
     }
   }
 

@@ -147,7 +147,7 @@ struct Packer: ~Copyable {
     if part.entryCount == 0 && partCount > 0 { return }
     partCount += 1
     let name = layout.fileTablePart(label, partCount)
-    try upload(name, ObjectBody(try repository.seal(.fileTable, name, part.bytes)))
+    try upload(name, try repository.seal(.fileTable, name, part.bytes))
     part = FileTablePartEncoder(blockSize: blockSize)
     packCountAtPart = packCount
   }

@@ -13,7 +13,8 @@ struct ConformanceTests {
     let (store, prefix) = try tested.open()
     let key = try ObjectKey("\(prefix)/a/b.c_d-e/object")
     let bytes = pattern(100_000)
-    #expect(tested.creations.contains(try store.create(key, bytes, deadline: patience)))
+    let outcome = try store.create(key, bytes, deadline: patience)
+    #expect(tested.creations.contains(outcome))
     #expect(try store.read(key, range: nil, deadline: patience) == bytes)
     let information = try #require(try store.information(key, deadline: patience))
     #expect(information.key == key)
@@ -22,7 +23,8 @@ struct ConformanceTests {
     let statistics = store.statistics
     #expect(statistics.requests >= 3)
     #expect(statistics.failures == 0 || tested.isFaulty)
-    #expect(statistics.bytesSent >= 100_000)
+    // What went out without an answer isn't counted, though it may have arrived.
+    #expect(statistics.bytesSent >= 100_000 || outcome == .exists)
     #expect(statistics.bytesReceived >= 100_000)
   }
 

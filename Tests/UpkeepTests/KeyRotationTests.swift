@@ -71,7 +71,7 @@ import Testing
     let name = world.lineage.wal(file)
     let repository = try region.map { try world.open().only(region: $0) } ?? world.open()
     try repository.regions.create(
-      name, ObjectBody(try repository.seal(kind, name, Array(text.utf8), attributes: attributes))
+      name, try repository.seal(kind, name, Array(text.utf8), attributes: attributes)
     ) { _ in true }
   }
 

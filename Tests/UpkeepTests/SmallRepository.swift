@@ -111,10 +111,7 @@ final class SmallRepository {
     attributes.plaintextByteCount = UInt64(bytes.count)
     let repository = open()
     let sealed = try repository.seal(.walSegment, name, bytes, attributes: attributes)
-    try repository.regions.create(name, ObjectBody(sealed)) {
-      _ in
-      true
-    }
+    try repository.regions.create(name, sealed) { _ in true }
   }
 
   /// The names below the lineage that `region` holds, less the lineage's own prefix.

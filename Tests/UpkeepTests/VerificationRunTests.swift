@@ -107,7 +107,7 @@ import Testing
   @Test("two good copies that aren't the same object differ") func differing() throws {
     let name = world.lineage.pack(try label("a"), 1)
     let repository = world.open()
-    try DurableFile.write(try repository.seal(.pack, name, [4, 5, 6]), to: world.path("east", name))
+    try DurableFile.write(try repository.seal(.pack, name, [4, 5, 6]).bytes, to: world.path("east", name))
     let findings = try verify().state.findings
     #expect(findings.map(\.kind) == [.differs])
     // WAL that two hosts sealed apart is the same as long as its plaintext is.
@@ -116,7 +116,7 @@ import Testing
     var attributes = SealedAttributes()
     attributes.plaintextDigest = SHA256Digest.of(Array("1 3".utf8))
     attributes.plaintextByteCount = 3
-    let apart = try repository.seal(.walSegment, segment, Array("1 3".utf8), attributes: attributes)
+    let apart = try repository.seal(.walSegment, segment, Array("1 3".utf8), attributes: attributes).bytes
     #expect(try apart != readFile(world.path("east", segment)))
     try DurableFile.write(apart, to: world.path("east", segment))
     #expect(try verify().state.findings.map(\.kind) == [.missing])
