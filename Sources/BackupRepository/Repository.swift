@@ -97,7 +97,8 @@ package final class Repository: Sendable {
       return ObjectBody(try sealed(kind, name, plaintext, attributes))
     }
     let md5 = try MD5Hasher()
-    let pieces = try sealed(kind, name, plaintext, attributes) { (piece) throws(TidemarkError) in try md5.update(piece)
+    let pieces = try sealed(kind, name, plaintext, attributes) { (piece) throws(TidemarkError) in
+      try md5.update(piece)
     }
     return ObjectBody(pieces, md5: try md5.finish())
   }
