@@ -63,24 +63,32 @@ package enum FileTable {
 /// Builds the plaintext of one part. What the decoder would refuse is refused here: a table that can't be read would be
 /// found out by a restore.
 package struct FileTablePartEncoder {
+  /// What was appended and wasn't taken.
   package private(set) var bytes: [UInt8]
-  package private(set) var entryCount = 0
+  private var takenByteCount = 0
   private let blockSize: Int
 
   package init(blockSize: Int) {
     self.blockSize = blockSize
     bytes = [FileTable.formatVersion]
-    bytes.reserveCapacity(FileTable.partByteCount + (64 << 10))
     append(UInt64(blockSize))
   }
 
-  package var isFull: Bool { bytes.count >= FileTable.partByteCount }
+  package var isFull: Bool { takenByteCount + bytes.count >= FileTable.partByteCount }
+
+  /// Hands over the first `count` of ``bytes``.
+  package mutating func take(_ count: Int) -> [UInt8] {
+    defer {
+      bytes.removeFirst(count)
+      takenByteCount += count
+    }
+    return Array(bytes[..<count])
+  }
 
   /// - Throws: `path-unsafe` for a path that a restore would refuse, `server-unsuitable` for a file with more blocks than
   ///   a part can hold (above 22 GiB in blocks of 16 KiB, if no two of them lie together).
   package mutating func append(_ entry: FileTableEntry) throws(TidemarkError) {
     try check(entry)
-    entryCount += 1
     switch entry.content {
     case .file: bytes.append(1)
     case .directory: bytes.append(2)

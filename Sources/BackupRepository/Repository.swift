@@ -87,6 +87,13 @@ package final class Repository: Sendable {
     }
   }
 
+  /// An object without frames, to seal them as they come.
+  package func sealedObject(_ kind: ObjectKind, _ name: ObjectName) throws(TidemarkError) -> SealedObjectWriter {
+    try SealedObjectWriter(
+      kind: kind, name: name.text, created: wallClockMicroseconds(), recipients: try recipients(for: kind),
+      writer: try writer())
+  }
+
   /// Seals `plaintext` whole, for a creation that follows at once. `attributes` is called on this thread while others
   /// compress, and what the stores need of the body is made meanwhile.
   package func seal(

@@ -29,7 +29,7 @@ struct Packer: ~Copyable {
 
   private var writer: SealedObjectWriter?
   private(set) var packCount = 0
-  private var part: FileTablePartEncoder
+  private var part: FileTablePartWriter?
   private(set) var partCount = 0
   private var packCountAtPart = 0
   private(set) var newByteCount: Int64 = 0
@@ -56,7 +56,6 @@ struct Packer: ~Copyable {
     self.blockSize = blockSize
     self.uploads = uploads
     self.meter = meter
-    part = FileTablePartEncoder(blockSize: blockSize)
   }
 
   /// Takes the next chunk in stream order.
@@ -112,8 +111,13 @@ struct Packer: ~Copyable {
   }
 
   private mutating func append(_ entry: FileTableEntry) throws(TidemarkError) {
-    try part.append(entry)
-    if part.isFull || packCount - packCountAtPart > Self.packCountPerPart { try closePart() }
+    if part?.isFull == nil {
+      partCount += 1
+      part = try FileTablePartWriter(repository, layout.fileTablePart(label, partCount), blockSize: blockSize)
+    }
+    // Opened just above.
+    try part!.append(entry)
+    if part?.isFull == true || packCount - packCountAtPart > Self.packCountPerPart { try closePart() }
   }
 
   /// Seals the chunk's frame into the open pack and returns the frame's number there.
@@ -127,9 +131,7 @@ struct Packer: ~Copyable {
     if writer?.frameCount == nil {
       packCount += 1
       packPlaintextByteCounts.append(0)
-      writer = try SealedObjectWriter(
-        kind: .pack, name: layout.pack(label, packCount).text, created: wallClockMicroseconds(),
-        recipients: try repository.recipients(for: .pack), writer: try repository.writer())
+      writer = try repository.sealedObject(.pack, layout.pack(label, packCount))
     }
     newByteCount += Int64(chunk.keptCount)
     rewrittenByteCount += Int64(chunk.rewrittenCount)
@@ -144,11 +146,8 @@ struct Packer: ~Copyable {
   }
 
   private mutating func closePart() throws(TidemarkError) {
-    if part.entryCount == 0 && partCount > 0 { return }
-    partCount += 1
-    let name = layout.fileTablePart(label, partCount)
-    try upload(name, try repository.seal(.fileTable, name, part.bytes))
-    part = FileTablePartEncoder(blockSize: blockSize)
+    guard let full = part.take() else { return }
+    try upload(layout.fileTablePart(label, partCount), ObjectBody(full.finish()))
     packCountAtPart = packCount
   }
 

@@ -1,6 +1,7 @@
 // Repositories with keys: who reads what, the marker, the catalogues of backups and WAL.
 import Diagnostics
 import Envelope
+import ObjectStorage
 import PostgresFormats
 import SystemSupport
 import Testing
@@ -50,6 +51,42 @@ import Testing
     try DurableFile.remove(path)
     try DurableFile.createDirectories(path)
     #expect(try #require(memory.finding(catalog)).contains("can't be read"))
+  }
+
+  @Test("a part of the file table is written in frames, whose edges are nobody's: not those of entries")
+  func fileTableFrames() throws {
+    let name = lineage.fileTablePart(try BackupLabelName("a"), 1)
+    var part = try FileTablePartWriter(repository(), name, blockSize: FileTableTests.blockSize)
+    // More than two frames of many entries, and two of one.
+    var entries = (0..<50_000).map { FileTableTests.file("base/5/\(16384 + $0)", 8192) }
+    entries.append(FileTableTests.file("base/5/1", 8192 << 17, runLength: 100))
+    entries.append(FileTableTests.file("base/5/2", 0))
+    for entry in entries {
+      let isFull = part.isFull
+      #expect(!isFull)
+      try part.append(entry)
+    }
+    let pieces = try part.finish()
+    try repository().regions.create(name, ObjectBody(pieces))
+    let (plaintext, _) = try repository().readSealed(.fileTable, name, limit: FileTable.partByteCountMax)
+    // The header, frames of 1 MiB, the footer.
+    #expect(pieces.count == 1 + (plaintext.count + 1 << 20 - 1) >> 20 + 1)
+    #expect(pieces.count > 5)
+    var decoder = try FileTablePartDecoder(plaintext)
+    var decoded: [FileTableEntry] = []
+    while let entry = try decoder.next() { decoded.append(entry) }
+    #expect(decoded == entries)
+  }
+
+  @Test("a part is full after eight MiB, taken or not") func fullPart() throws {
+    let entry = FileTableTests.file("base/5/1", 8192 << 17, runLength: 1 << 17)
+    var part = try FileTablePartWriter(
+      repository(), lineage.fileTablePart(try BackupLabelName("a"), 1), blockSize: FileTableTests.blockSize)
+    for count in 1...4 {
+      try part.append(entry)
+      let isFull = part.isFull
+      #expect(isFull == (count == 4), "\(count) entries of 2 MiB")
+    }
   }
 
   @Test("a host without an identity reads manifests and file tables that it wrote, and no packs") func writerOnly()
