@@ -18,8 +18,8 @@ SAME_BYTES, SAME_BYTES_PAGES = 200, 1_000
 # times the chances: the larger's one peak is compared with the largest of the smaller's.
 SMALLER_RUNS = 5
 # How often each number of relations is measured. A server's CPU is counted in hundredths of a second, and that of the
-# smaller numbers is less than one second: the mean of many comes nearer to it.
-RELATIONS_RUNS, FEW_RELATIONS_RUNS = 3, 9
+# smaller numbers is less than one second. Of the larger one several, since files that left the page cache cost more.
+RELATIONS_RUNS, FEW_RELATIONS_RUNS = 5, 9
 SCENARIOS = ("sizes", "sizes-restore", "relations")
 
 
@@ -128,7 +128,7 @@ def compared(bench):
     if len(samples) == 4:
         # The empty cluster's cost is that of a backup as such, not of its files.
         none, few, many, same = samples
-        cpu = {name: statistics.mean(sample.cpu for sample in runs) for name, runs in samples.items()}
+        cpu = {name: statistics.median(sample.cpu for sample in runs) for name, runs in samples.items()}
         peak = {name: max(sample.peak for sample in runs) for name, runs in samples.items()}
         per_file = [(cpu[name] - cpu[none]) / (known[name]["files"] - known[none]["files"]) for name in (few, many)]
         found.append((f"full backup: CPU per file, {many} of {few}", per_file[1] / per_file[0]))
