@@ -65,7 +65,7 @@ struct BackupPipeline {
     let bufferCount = size.bufferCount
     let joints = Joints(
       pool: BoundedQueue(limit: bufferCount), chunks: BoundedQueue(limit: bufferCount),
-      processed: BoundedQueue(limit: bufferCount), uploads: BoundedQueue(limit: 1))
+      processed: BoundedQueue(limit: bufferCount), uploads: BoundedQueue(limit: 0))
     for _ in 0..<bufferCount { try joints.pool.push(ChunkBuffer()) }
 
     let workers = WorkerThread<Void>("compress") { [self] in

@@ -5,7 +5,7 @@ struct PipelineSize: Equatable {
   let workerCount: Int
   /// Chunks between the stages.
   let bufferCount: Int
-  /// Objects on their way to the regions at once, besides one that waits and one that is being filled.
+  /// Objects on their way to the regions at once, besides the one that is being filled.
   let uploadCount: Int
 
   /// What a worker brings: its zstd context, measured at level 3, and two chunks.
@@ -18,7 +18,7 @@ struct PipelineSize: Equatable {
   ///   - memoryByteCount: for buffers. The program itself comes on top.
   init(workers: Int, memoryByteCount: Int) {
     uploadCount = memoryByteCount >= Self.twoUploadsByteCountMin ? 2 : 1
-    let left = memoryByteCount - (uploadCount + 2) * Packer.packByteCount - 2 * ChunkBuffer.memoryByteCount
+    let left = memoryByteCount - (uploadCount + 1) * Packer.packByteCount - 2 * ChunkBuffer.memoryByteCount
     workerCount = min(workers, max(1, left / Self.workerByteCount))
     bufferCount = workerCount * 2 + 2
   }

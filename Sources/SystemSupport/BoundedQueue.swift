@@ -11,6 +11,8 @@ package final class BoundedQueue<Element: Sendable>: Sendable {
     var head = 0
     var isClosed = false
     var failure: TidemarkError?
+    /// How many were taken so far.
+    var takenCount = 0
     var count: Int { elements.count - head }
   }
 
@@ -18,8 +20,9 @@ package final class BoundedQueue<Element: Sendable>: Sendable {
   private let changed = Condition()
   private let limit: Int
 
+  /// - Parameter limit: how many elements may wait. With 0 none does: who pushes one waits until it is taken.
   package init(limit: Int) {
-    precondition(limit > 0)
+    precondition(limit >= 0)
     self.limit = limit
   }
 
@@ -27,45 +30,46 @@ package final class BoundedQueue<Element: Sendable>: Sendable {
   /// - Throws: the error of ``fail(_:)``.
   package func push(_ element: sending Element) throws(TidemarkError) {
     let element = element
-    while true {
-      let ticket = changed.ticket()
-      let done = try state.withLock { (state) throws(TidemarkError) -> Bool in
-        if let failure = state.failure { throw failure }
-        precondition(!state.isClosed, "a closed queue takes nothing")
-        guard state.count < limit else { return false }
-        state.elements.append(element)
-        return true
-      }
-      if done {
-        changed.signal()
-        return
-      }
-      changed.wait(ticket)
+    let number = try waiting { (state) throws(TidemarkError) -> Int? in
+      precondition(!state.isClosed, "a closed queue takes nothing")
+      guard state.count < max(limit, 1) else { return nil }
+      state.elements.append(element)
+      return state.takenCount + state.count
     }
+    changed.signal()
+    if limit == 0 { _ = try waiting { $0.takenCount >= number ? true : nil } }
   }
 
   /// The next element, waiting for one; `nil` when the queue is closed and empty.
   /// - Throws: the error of ``fail(_:)``.
   package func pop() throws(TidemarkError) -> Element? {
+    let element = try waiting { (state) -> Element?? in
+      guard state.count > 0 else { return state.isClosed ? .some(nil) : nil }
+      let element = state.elements[state.head]
+      state.elements[state.head] = nil
+      state.head += 1
+      state.takenCount += 1
+      if state.head > 64, state.head * 2 > state.elements.count {
+        state.elements.removeFirst(state.head)
+        state.head = 0
+      }
+      return .some(element)
+    }
+    if element != nil { changed.signal() }
+    return element
+  }
+
+  /// What `attempt` returns, as soon as it isn't `nil`.
+  private func waiting<Outcome>(
+    _ attempt: (inout State) throws(TidemarkError) -> Outcome?
+  ) throws(TidemarkError) -> Outcome {
     while true {
       let ticket = changed.ticket()
-      let outcome = try state.withLock { (state) throws(TidemarkError) -> (Element?, Bool) in
+      let outcome = try state.withLock { (state) throws(TidemarkError) -> Outcome? in
         if let failure = state.failure { throw failure }
-        guard state.count > 0 else { return (nil, state.isClosed) }
-        let element = state.elements[state.head]
-        state.elements[state.head] = nil
-        state.head += 1
-        if state.head > 64, state.head * 2 > state.elements.count {
-          state.elements.removeFirst(state.head)
-          state.head = 0
-        }
-        return (element, false)
+        return try attempt(&state)
       }
-      if let element = outcome.0 {
-        changed.signal()
-        return element
-      }
-      if outcome.1 { return nil }
+      if let outcome { return outcome }
       changed.wait(ticket)
     }
   }

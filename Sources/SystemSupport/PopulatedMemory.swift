@@ -11,6 +11,8 @@ extension [UInt8] {
   /// Reserves memory for `count` bytes in all, which will be written soon.
   package mutating func reservePopulated(_ count: Int) {
     let isNew = capacity < count
+    // Otherwise memory that holds nothing would stay until the new one is there.
+    if isNew, isEmpty { self = [] }
     reserveCapacity(count)
     guard isNew, count >= Self.populatedByteCountMin else { return }
     let used = self.count

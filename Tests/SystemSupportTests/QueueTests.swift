@@ -1,5 +1,6 @@
 // The joints between threads: nothing is lost, nobody waits for ever, and limits hold.
 import Diagnostics
+import Glibc
 import SystemSupport
 import TestSupport
 import Testing
@@ -55,6 +56,28 @@ struct QueueTests {
     #expect(try queue.pop() == 0)
     try producer.join()
     #expect(pushed.value == 2)
+  }
+
+  @Test("without room who pushes waits until the element is taken") func handedOver() throws {
+    let queue = BoundedQueue<Int>(limit: 0)
+    let pushed = Counter()
+    let producer = WorkerThread<Void>("producer") {
+      for number in 0..<200 {
+        try queue.push(number)
+        pushed.add(1)
+      }
+    }
+    for number in 0..<200 {
+      // Time in which a queue with room would take more.
+      if number < 3 { usleep(5000) }
+      #expect(pushed.value <= number)
+      #expect(try queue.pop() == number)
+    }
+    try producer.join()
+    #expect(pushed.value == 200)
+    let stuck = WorkerThread<Void>("stuck") { try queue.push(1) }
+    queue.fail(Self.oops)
+    #expect(throws: TidemarkError.self) { try stuck.join() }
   }
 
   @Test("a failure reaches whoever waits, on either side, and the first one stays") func failure() throws {

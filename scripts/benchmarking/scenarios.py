@@ -53,15 +53,22 @@ class Bench:
             self.server.archive_with(tool.archive_command)
         return self.attempt("archiving", tool, prepare)
 
-    def warm_memory(self):
-        """Fills as much page cache as a restore does, and frees it. Memory that a virtual machine gave back to its host
-        costs as much as a restore's work when it is touched again, and which tool meets it would be chance."""
+    def warm_memory(self, tool):
+        """Fills as much page cache as a restore does, and frees it; then reads what the regions hold of the tool's. Memory
+        that a virtual machine gave back to its host, and objects that it took from the page cache, cost as much as a
+        restore's work when they are touched again, and which tool meets them would be chance."""
         path, piece = f"{self.work}/warming", bytes(1 << 20)
         with open(path, "wb") as file:
             for _ in range(int(1.5 * self.facts["size"]) >> 20):
                 file.write(piece)
             file.truncate(0)
         os.remove(path)
+        for region in self.regions:
+            for place, _, files in os.walk(f"{region.directory}/{tool.bucket}"):
+                for name in files:
+                    with open(f"{place}/{name}", "rb") as file:
+                        while file.read(1 << 20):
+                            pass
 
     def remove(self, target):
         """Frees the space of what was restored there, and puts the empty files aside until the end: before it gives a
@@ -110,7 +117,7 @@ def backups(bench, rounds, wanted):
             for tool in done:
                 if tool.restores:
                     target = f"{bench.work}/restored/{tool.name}"
-                    bench.warm_memory()
+                    bench.warm_memory(tool)
                     bench.measure("restore", tool, tool.restore(target))
                     bench.remove(target)
 
@@ -152,7 +159,7 @@ def _recover(bench, tool, moment):
         return os.path.exists(f"{bench.server.sockets}/.s.PGSQL.{port}") and subprocess.run(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/").returncode == 0
 
-    bench.warm_memory()
+    bench.warm_memory(tool)
     try:
         bench.measure("recovery", tool, tool.recover(target, moment, port),
                       until=lambda: wait_until(600, "the first write", writes))
