@@ -54,9 +54,9 @@ class Bench:
         return self.attempt("archiving", tool, prepare)
 
     def warm_memory(self, tool):
-        """Fills as much page cache as a restore does, and frees it; then reads what the regions hold of the tool's. Memory
-        that a virtual machine gave back to its host, and objects that it took from the page cache, cost as much as a
-        restore's work when they are touched again, and which tool meets them would be chance."""
+        """Fills as much page cache as a restore does, and frees it; then reads what the regions hold of the tool's.
+        Memory that a virtual machine gave back to its host, and objects that it took from the page cache, cost as much
+        as a restore's work when they are touched again, and which tool meets them would be chance."""
         path, piece = f"{self.work}/warming", bytes(1 << 20)
         with open(path, "wb") as file:
             for _ in range(int(1.5 * self.facts["size"]) >> 20):
