@@ -64,11 +64,7 @@ class Bench:
             file.truncate(0)
         os.remove(path)
         for region in self.regions:
-            for place, _, files in os.walk(f"{region.directory}/{tool.bucket}"):
-                for name in files:
-                    with open(f"{place}/{name}", "rb") as file:
-                        while file.read(1 << 20):
-                            pass
+            region.bring_to_page_cache(tool.bucket)
 
     def remove(self, target):
         """Frees the space of what was restored there, and puts the empty files aside until the end: before it gives a
