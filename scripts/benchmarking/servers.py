@@ -99,7 +99,7 @@ class Region:
         self._each_file(bucket, lambda file: sum(iter(lambda: len(file.read(1 << 20)), 0)))
 
     def _each_file(self, bucket, look):
-        """The sum of what `look` returns. What is being uploaded has another name in a moment, and counts for nothing."""
+        """The sum of what `look` returns. What is being uploaded is renamed in a moment, and counts for nothing."""
         total = 0
         for directory, _, names in os.walk(f"{self.directory}/{bucket}"):
             for name in names:
