@@ -27,18 +27,22 @@ from tools import BarmanCloud, PgBackRest, Pipeline, Tidemark  # noqa: E402
 SCENARIOS = ["full", "unchanged", "changed", "restore", "recovery", "wal", "replay", "sizes", "relations"]
 # What isn't in a quick run.
 LONG = {"replay", "sizes", "relations"}
+TOOLS = "tidemark,pgbackrest,barman,pipeline"
+# Those that figures name: in a quick run.
+COMPARED_TOOLS = "tidemark,pgbackrest"
 
 
 def arguments():
     parser = argparse.ArgumentParser(prog="scripts/benchmark", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=float, metavar="GB", help="of the data set (default 2; with --quick 1.2)")
+    parser.add_argument("--size", type=float, metavar="GB", default=2, help="of the data set (default 2)")
     parser.add_argument("--runs", type=int, metavar="N", help="rounds (default 5; with --quick 3)")
-    parser.add_argument("--quick", action="store_true", help="smaller and fewer: within 15 minutes on two cores")
+    parser.add_argument("--quick", action="store_true",
+                        help="fewer runs, and of the tools that figures name: within 15 minutes on two cores")
     parser.add_argument("--only", action="append", choices=SCENARIOS, metavar="SCENARIO",
                         help=f"repeatable: {', '.join(SCENARIOS)}")
-    parser.add_argument("--tools", default="tidemark,pgbackrest,barman,pipeline", metavar="LIST",
-                        help="separated by commas (default: %(default)s)")
+    parser.add_argument("--tools", metavar="LIST",
+                        help=f"separated by commas (default: {TOOLS}; with --quick {COMPARED_TOOLS})")
     parser.add_argument("--changed", type=float, default=4, metavar="PERCENT", help="of the pages (default 4)")
     parser.add_argument("--segments", type=int, default=90, metavar="N", help="of WAL to replay (default 90)")
     parser.add_argument("--json", metavar="FILE", help="write every sample there")
@@ -49,9 +53,11 @@ def arguments():
     parser.add_argument("--peers", help=argparse.SUPPRESS)
     parser.add_argument("--postgres-bin", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    options.size = int(1e9 * (options.size or (1.2 if options.quick else 2)))
+    # Of this size whatever is left out: a recovery's ratio is larger the less there is to fetch, since the replay, two
+    # thirds of it, is the same for all.
+    options.size = int(1e9 * options.size)
     options.runs = options.runs or (3 if options.quick else 5)
-    options.tools = options.tools.split(",")
+    options.tools = (options.tools or (COMPARED_TOOLS if options.quick else TOOLS)).split(",")
     return options
 
 
