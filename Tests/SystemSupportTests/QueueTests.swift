@@ -76,6 +76,7 @@ struct QueueTests {
     try producer.join()
     #expect(pushed.value == 200)
     let stuck = WorkerThread<Void>("stuck") { try queue.push(1) }
+    usleep(5000)
     queue.fail(Self.oops)
     #expect(throws: TidemarkError.self) { try stuck.join() }
   }
